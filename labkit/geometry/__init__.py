@@ -1,0 +1,1 @@
+"""Pointwise geometry of a linearization: metric and spectra."""

@@ -1,0 +1,1 @@
+"""What a notebook imports: predict, check, hint, solution, claim, explore."""

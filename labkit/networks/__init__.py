@@ -1,0 +1,1 @@
+"""Networks as chains, with the initialisations that the theory speaks about."""

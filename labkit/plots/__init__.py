@@ -1,0 +1,1 @@
+"""One style, one file per family of pictures; draws what it is handed and computes nothing."""

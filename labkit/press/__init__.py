@@ -1,0 +1,1 @@
+"""Headless work: reports, synchronisation, the command line."""

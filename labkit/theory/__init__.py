@@ -1,0 +1,1 @@
+"""What infinite and finite width predict; imports nothing of labkit."""
