@@ -1,0 +1,124 @@
+// The player: controls, picture, words. `ask(indices)` promises one frame {src, text, spots} or {error}: live it asks
+// the kernel, on a static page it looks into the frames that the page carries. Nothing else differs.
+function player(root, spec, ask) {
+  const make = (tag, set, ...inside) => {
+    const element = Object.assign(document.createElement(tag), set);
+    element.append(...inside);
+    return element;
+  };
+  const picture = make('img', {draggable: false, width: spec.width, height: spec.height});
+  const words = make('figcaption', {});
+  const said = make('p', {className: 'said', ariaLive: 'polite'});
+  const error = make('p', {className: 'error', role: 'alert'});
+  const wait = make('p', {className: 'wait'});
+
+  const inputs = spec.controls.map(control => {
+    if (control.menu) return make('select', {}, ...control.values.map(
+      (word, i) => make('option', {value: i, selected: i === control.start}, word)));
+    return make('input', {type: 'range', min: 0, max: control.values.length - 1, value: control.start});
+  });
+  const values = spec.controls.map(() => make('span', {className: 'value', ariaHidden: 'true'}));
+  const rows = spec.controls.map((control, i) => {
+    if (control.values.length === 1) return make('div', {className: 'control'}, `${control.label}: ${control.values[0]}`);
+    inputs[i].id = 'explorer-' + Math.random().toString(36).slice(2);
+    return make('div', {className: 'control'}, make('label', {htmlFor: inputs[i].id}, control.label),
+      make('span', {className: 'setting'}, inputs[i], values[i]));
+  });
+  const hint = make('p', {className: 'hint'}, spec.click
+    ? `Click or drag in the ${spec.panels > 1 ? 'first panel' : 'picture'} to set `
+      + spec.click.map(i => spec.controls[i].label).join(' and ') + '.' : '');
+
+  // Frames by their indices, as promises: what was shown or asked ahead comes without the kernel.
+  const frames = new Map();
+  function get(at) {
+    const key = at.join();
+    if (!frames.has(key)) frames.set(key, ask(at).then(frame => {
+      if (frame.error) frames.delete(key);
+      return frame;
+    }));
+    if (frames.size > 150) {
+      const [oldest, gone] = frames.entries().next().value;
+      frames.delete(oldest);
+      gone.then(frame => URL.revokeObjectURL(frame.src));
+    }
+    return frames.get(key);
+  }
+
+  let at = [], busy = false, ahead, saying, spots;
+  async function show(asked) {
+    const late = text => { root.classList.add('late'); wait.textContent = text };
+    const timers = [
+      setTimeout(late, 200, 'Computing: the picture shows earlier values.'),
+      setTimeout(late, 8000, 'No answer yet: the picture shows earlier values. '
+        + 'If the kernel was restarted, run the cell again.')];
+    const frame = await get(asked);
+    timers.forEach(clearTimeout);
+    root.classList.remove('late');
+    wait.textContent = '';
+    picture.hidden = !!frame.error;
+    error.textContent = frame.error || '';
+    words.textContent = picture.alt = frame.text || '';
+    spots = frame.spots;
+    if (frame.src) {
+      picture.src = frame.src;
+      await picture.decode().catch(() => {});
+    }
+  }
+  async function move() {
+    const before = at;
+    at = inputs.map(input => +input.value);
+    at.forEach((k, i) => {
+      const {menu, values: texts} = spec.controls[i];
+      values[i].textContent = menu ? '' : texts[k];
+      if (!menu) inputs[i].ariaValueText = texts[k];
+    });
+    clearTimeout(ahead);
+    if (!busy) {                            // one frame under way, never a queue: only the newest values count
+      busy = true;
+      for (let asked; asked !== at;) await show(asked = at);
+      busy = false;
+      clearTimeout(saying);                 // a screen reader hears the place where the reader rests
+      saying = setTimeout(() => said.textContent = words.textContent, 500);
+    }
+    const step = at.map((k, i) => k - (before[i] ?? k)), next = at.map((k, i) => k + step[i]);
+    const single = Math.hypot(...step) === 1 && next.every((k, i) => spec.controls[i].values[k] !== undefined);
+    if (single) ahead = setTimeout(() => busy || get(next), 60);   // the reader will likely go on the same way
+  }
+
+  // A click in the first panel takes the two nearest values; the kernel says where in the picture each value lies.
+  function place(event) {
+    const box = picture.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+  function inside([x, y]) {
+    const [left, top, right, bottom] = spots?.box ?? [1, 1, 0, 0];
+    return left <= x && x <= right && top <= y && y <= bottom;
+  }
+  const nearest = (places, to) =>
+    places.reduce((best, p, i) => Math.abs(p - to) < Math.abs(places[best] - to) ? i : best, 0);
+  function choose(event) {
+    const [x, y] = place(event);
+    if (!inside([x, y])) return;
+    const chosen = [nearest(spots.x, x), nearest(spots.y, y)];
+    if (chosen.every((k, i) => +inputs[spec.click[i]].value === k)) return;
+    chosen.forEach((k, i) => inputs[spec.click[i]].value = k);
+    move();
+  }
+  if (spec.click) {
+    picture.addEventListener('click', choose);
+    picture.addEventListener('pointermove', event => {
+      picture.classList.toggle('aim', inside(place(event)));
+      if (event.buttons === 1 && event.pointerType === 'mouse') choose(event);
+    });
+  }
+
+  for (const input of inputs) {
+    input.setAttribute('data-lm-suppress-shortcuts', '');   // else JupyterLab takes arrows and letters
+    input.addEventListener('input', move);
+  }
+  root.replaceChildren(make('div', {className: 'title'}, spec.title), make('div', {className: 'controls'}, ...rows),
+    hint, error, make('figure', {}, picture, words), wait, said);
+  Object.assign(root, {role: 'group', ariaLabel: spec.title});
+  root.style.maxWidth = spec.width + 38 + 'px';
+  move();
+}
