@@ -15,7 +15,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.lessons import _pages
@@ -126,7 +126,7 @@ class Explorer:
     widths: Sequence[float] = (1,)
     heights: Sequence[float] = (1,)
     size: tuple[float, float] = (7.2, 3.3)
-    constants: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         names = [control.name for control in self.controls]
@@ -139,7 +139,7 @@ class Explorer:
             if name not in names or self._control(name).menu:
                 raise ValueError(f"{self.id}: a click cannot set {name!r}, which is no control with numbers")
         try:
-            inspect.signature(self.compute).bind(**dict.fromkeys(names), **self.constants)
+            inspect.signature(self.compute).bind(**dict.fromkeys(names), **self.parameters)
         except TypeError as error:
             raise ValueError(f"{self.id}: controls and constants do not fit compute: {error}") from None
 
@@ -149,7 +149,7 @@ class Explorer:
         Args:
             **overrides: keywords of `compute`; numbers, words or booleans, so that a report can repeat them.
         """
-        controls, constants = list(self.controls), dict(self.constants)
+        controls, constants = list(self.controls), self.parameters
         accepted = inspect.signature(self.compute).parameters
         for name, given in overrides.items():
             value = given.item() if hasattr(given, "item") else given
@@ -165,6 +165,11 @@ class Explorer:
             else:
                 constants[name] = value
         return replace(self, controls=controls, constants=constants)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The constants, a copy."""
+        return dict(self.constants or {})
 
     @property
     def start(self) -> dict[str, Any]:
@@ -249,7 +254,7 @@ class Explorer:
 
             return Live(self)._repr_mimebundle_()
         self.prove()
-        record = {"id": self.id, "parameters": dict(self.constants) | self.start}
+        record = {"id": self.id, "parameters": self.parameters | self.start}
         return {"text/plain": self.title, "text/html": self.grid(), MIME: record}
 
     def _control(self, name: str) -> Control:
@@ -298,7 +303,7 @@ class Explorer:
 
     @functools.cached_property
     def _remembered(self) -> Callable[..., Any]:
-        return functools.lru_cache(KEPT_RESULTS)(functools.partial(self.compute, **self.constants))
+        return functools.lru_cache(KEPT_RESULTS)(functools.partial(self.compute, **self.parameters))
 
     @functools.cached_property
     def _stage(self) -> Callable[[float], Stage]:
