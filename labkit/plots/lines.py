@@ -1,0 +1,58 @@
+"""Quantities against an index, a scale or a depth: predicted lines, measured points, names instead of legends."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from labkit.plots import style
+
+__all__ = ["power_law", "spectra"]
+
+
+def spectra(logs: Mapping[str, ArrayLike], title: str, *, floor: float = -40.0) -> Figure:
+    """Log singular values against their number; where rank is lost a cross stands at the floor.
+
+    Args:
+        logs: name → (k,) log singular values, descending; −inf where rank is lost.
+        title: what the picture claims.
+        floor: where the crosses stand, in nats.
+    """
+    figure, ax = style.new(size=(7.2, 3.0))
+    colors = style.DEPTH(np.linspace(0.25, 1, len(logs)))
+    for (name, values), color, shift in zip(logs.items(), colors, np.linspace(-0.2, 0.2, len(logs)), strict=True):
+        heights = np.asarray(values, dtype=float)
+        number, lost = np.arange(1, len(heights) + 1) + shift, ~np.isfinite(heights)
+        ax.plot(number, np.where(lost, np.nan, heights), "o", ms=4, color=color, label=name)
+        ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=7, mew=1.8, color=color)
+    ax.text(0.99, 0.06, "× : exactly zero", transform=ax.transAxes, ha="right", color=style.NOTE)
+    ax.set(xlabel="number of the singular value", ylabel="log $s$ (nats)", ylim=(floor - 4, None), title=title)
+    ax.legend(loc="center left")
+    return figure
+
+
+def power_law(
+    x: ArrayLike, samples: ArrayLike, slope: float, title: str, *, xlabel: str, ylabel: str, anchor: int = -1
+) -> Figure:
+    """Measurements on two logarithmic axes, with the line of a predicted slope through one of them.
+
+    Args:
+        x: (n,), positive.
+        samples: (repetitions, n), positive; shown are the mean of the logs ± 4 standard errors.
+        slope: the predicted exponent.
+        title: what the picture claims.
+        xlabel: name and unit of `x`.
+        ylabel: name and unit of the samples.
+        anchor: the point through which the line goes.
+    """
+    abscissa, logs = np.asarray(x, dtype=float), np.log(np.asarray(samples, dtype=float))
+    mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
+    line = np.exp(mean[anchor]) * (abscissa / abscissa[anchor]) ** slope
+    figure, ax = style.new(size=(7.2, 3.0))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    drawn = style.predicted(ax, abscissa, line)
+    bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
+    style.measured(ax, abscissa, np.exp(mean), bars)
+    style.on_curve(drawn, abscissa[len(abscissa) // 2], f"slope {slope:g}", side=1.5)
+    return figure
