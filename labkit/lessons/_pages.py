@@ -16,9 +16,7 @@ from labkit.lessons._stage import Frame, webp
 
 __all__ = ["CSS", "PLAYER", "grid", "page"]
 
-PLAYER, CSS = (
-    Path(__file__).with_name(f"explorer.{kind}").read_text(encoding="utf-8") for kind in ("js", "css")
-)
+PLAYER, CSS = (Path(__file__).with_name(f"explorer.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
 LAYOUT = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:1em"
 
 

@@ -56,10 +56,10 @@ class Stage:
     def __init__(
         self,
         draw: Callable[[Any, Any], object],
-        widths: Sequence[float] = (1,),
-        heights: Sequence[float] = (1,),
-        size: tuple[float, float] = (7.2, 3.3),
-        dpi: float = 100,
+        widths: Sequence[float | int] = (1,),
+        heights: Sequence[float | int] = (1,),
+        size: tuple[float | int, float | int] = (7.2, 3.3),
+        dpi: float | int = 100,
     ) -> None:
         self.draw = draw
         self._backgrounds: dict[tuple[Any, ...], Any] = {}
@@ -107,7 +107,7 @@ class Stage:
                 owner.draw_artist(artist)
             return np.array(self.canvas.buffer_rgba())
 
-    def spots(self, xs: Iterable[float], ys: Iterable[float]) -> dict[str, list[float]]:
+    def spots(self, xs: Iterable[float | int], ys: Iterable[float | int]) -> dict[str, list[float]]:
         """Where values lie in the first panel of the last picture.
 
         All are fractions of the picture's width or height, from its top left.

@@ -123,9 +123,9 @@ class Explorer:
     snapshot: Mapping[str, Any]
     static: Mapping[str, Any]
     click: tuple[str, str] | None = None
-    widths: Sequence[float] = (1,)
-    heights: Sequence[float] = (1,)
-    size: tuple[float, float] = (7.2, 3.3)
+    widths: Sequence[float | int] = (1,)
+    heights: Sequence[float | int] = (1,)
+    size: tuple[float | int, float | int] = (7.2, 3.3)
     constants: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -184,7 +184,7 @@ class Explorer:
         """What `compute` returns, remembered."""
         return self._remembered(**values)
 
-    def frame(self, values: Mapping[str, Any], dpi: float = 100) -> Frame:
+    def frame(self, values: Mapping[str, Any], dpi: float | int = 100) -> Frame:
         """The picture at a setting, and the sentence that says what it shows.
 
         Raises:
@@ -203,7 +203,7 @@ class Explorer:
         return list({tuple(values.items()): values for values in each + corners}.values())
 
     def sweep(
-        self, settings: Sequence[Mapping[str, Any]] | None = None, dpi: float = 100
+        self, settings: Sequence[Mapping[str, Any]] | None = None, dpi: float | int = 100
     ) -> Iterator[tuple[Mapping[str, Any], Frame]]:
         """Yield each setting with its frame, by default those of `settings()`.
 

@@ -92,7 +92,9 @@ def context() -> AbstractContextManager[None]:
     return mpl.rc_context(_settings())
 
 
-def new(nrows: int = 1, ncols: int = 1, size: tuple[float, float] | None = None, **options: Any) -> tuple[Figure, Any]:
+def new(
+    nrows: int = 1, ncols: int = 1, size: tuple[float | int, float | int] | None = None, **options: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes in the one look, which is turned on by this.
 
     Args:
@@ -112,7 +114,7 @@ def new(nrows: int = 1, ncols: int = 1, size: tuple[float, float] | None = None,
     return plt.subplots(nrows, ncols, figsize=size, **options)
 
 
-def dark(color: Any, keep: float = 0.72) -> tuple[float, float, float]:
+def dark(color: Any, keep: float | int = 0.72) -> tuple[float, float, float]:
     """The same hue, dark enough to be read as text on white.
 
     Example:
@@ -160,7 +162,7 @@ def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, phase: str | N
     return ax.fill_between(x, low, high, color=PHASES[phase].color if phase else MEASURED, alpha=0.22, lw=0)
 
 
-def reference(ax: Axes, *, x: float | None = None, y: float | None = None) -> Line2D:
+def reference(ax: Axes, *, x: float | int | None = None, y: float | int | None = None) -> Line2D:
     """A dotted hairline at `x` or at `y`: the value that means "unchanged", an edge, a limit."""
     if (x is None) == (y is None):
         raise ValueError(f"reference takes one of x and y, got x={x} and y={y}")
@@ -195,7 +197,7 @@ def stretch(log_values: Any) -> dict[str, Any]:
     return {"cmap": STRETCH, "norm": CenteredNorm(0, halfrange=float(finite.max()) if finite.any() else 1.0)}
 
 
-def on_curve(line: Line2D, x: float, text: str, side: float = 1, **look: Any) -> Text:
+def on_curve(line: Line2D, x: float | int, text: str, side: float | int = 1, **look: Any) -> Text:
     """Write along a line, so that no legend is needed; the text keeps to the slope when limits change.
 
     Args:
@@ -225,7 +227,7 @@ def on_curve(line: Line2D, x: float, text: str, side: float = 1, **look: Any) ->
     )
 
 
-def label_lines(ax: Axes, gap: float = 14) -> None:
+def label_lines(ax: Axes, gap: float | int = 14) -> None:
     """Instead of a legend: each labelled line's name at its right end, none touching another; call it last.
 
     Args:
