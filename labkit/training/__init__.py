@@ -1,1 +1,1 @@
-"""Data sets and training loops."""
+"""Data sets, and the loop that trains on them."""
