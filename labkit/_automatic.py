@@ -1,0 +1,127 @@
+"""Derivatives of any callable: a frame pushed in forward mode, pulled in reverse mode, and checked against each other.
+
+The batch stays inside the call and only columns are vmapped, so a link sees the batches it was written for.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.autograd.forward_ad as fwd
+from torch import Tensor, nn
+from torch.func import jvp, vjp, vmap
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = ["derivative", "forward_mode_allowed", "pull_automatically", "push_automatically"]
+
+Link = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def forward_mode_allowed() -> Iterator[None]:
+    """Attention by the one kernel that has a forward mode, and no fused encoder layers; both restored at the end."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def derivative(function: Link, h: Tensor) -> Tensor:
+    """phi'(h) of an elementwise function, in the shape of h; a graph is kept where h or a parameter has one."""
+    if function is torch.tanh or type(function) is nn.Tanh:
+        value = torch.tanh(h)
+        return 1 - value * value
+    if function in (torch.relu, F.relu) or type(function) is nn.ReLU:
+        return (h > 0).to(h.dtype)
+    if getattr(function, "inplace", False):
+        h = h.clone()
+    one = torch.ones_like(h)
+    try:
+        with fwd.dual_level():
+            slope = fwd.unpack_dual(function(fwd.make_dual(h, one))).tangent
+    except (RuntimeError, NotImplementedError):  # no level left inside an outer jvp, or no forward formula
+        return push_automatically(function, h.reshape(-1, 1), one.reshape(-1, 1, 1), None).reshape(h.shape)
+    return torch.zeros_like(h) if slope is None else slope
+
+
+def push_automatically(link: Link, h: Tensor, columns: Tensor | None, chunk_size: int | None) -> Tensor:
+    """Push columns (B, n, k), or the identity, through the differential of any link at h: (B, n_out, k).
+
+    Forward mode where it exists and agrees with reverse mode on a probe, vmapped where vmap can, else a loop.
+    """
+    batch, size = h.shape[0], h[0].numel()
+    with forward_mode_allowed():
+        with torch.no_grad():
+            size_out = link(h.detach())[0].numel()
+        unit = torch.eye(size, dtype=h.dtype, device=h.device).expand(batch, size, size)
+
+        def forward() -> Tensor:
+            pushed = _push(link, h, unit if columns is None else columns, chunk_size)
+            return pushed if _agrees(link, h, unit if columns is None else columns, pushed) else backward()
+
+        def backward() -> Tensor:
+            rows = torch.eye(size_out, dtype=h.dtype, device=h.device).expand(batch, size_out, size_out)
+            dense = pull_automatically(link, h, rows, chunk_size).mT
+            return dense if columns is None else dense @ columns
+
+        if columns is None and size_out < size:
+            return backward()
+        try:
+            return forward()
+        except (RuntimeError, NotImplementedError):  # operations without a forward formula
+            return backward()
+
+
+def pull_automatically(link: Link, h: Tensor, rows: Tensor, chunk_size: int | None) -> Tensor:
+    """Pull covectors (B, n_out, r) back through the link at h: J^T rows, (B, n, r)."""
+    with forward_mode_allowed():
+        try:
+            out, pullback = vjp(link, h)
+            return _over_columns(
+                lambda row: pullback(row.reshape(out.shape))[0].reshape(len(h), -1), rows, chunk_size
+            )
+        except (RuntimeError, NotImplementedError):  # what functorch cannot trace, plain autograd can
+            return torch.stack([_pull_once(link, h, row) for row in rows.unbind(-1)], -1)
+
+
+def _push(link: Link, h: Tensor, columns: Tensor, chunk_size: int | None) -> Tensor:
+    def column(v: Tensor) -> Tensor:
+        tangent: Tensor = jvp(link, (h,), (v.reshape(h.shape),))[1]
+        return tangent.reshape(h.shape[0], -1)
+
+    return _over_columns(column, columns, chunk_size)
+
+
+def _over_columns(function: Link, columns: Tensor, chunk_size: int | None) -> Tensor:
+    try:
+        mapped: Tensor = vmap(function, in_dims=-1, out_dims=-1, chunk_size=chunk_size)(columns)
+    except (RuntimeError, NotImplementedError):  # data-dependent control flow
+        return torch.stack([function(v) for v in columns.unbind(-1)], -1)
+    return mapped
+
+
+def _pull_once(link: Link, h: Tensor, row: Tensor) -> Tensor:
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        entry = h if h.requires_grad else h.detach().requires_grad_()
+        out = link(entry)
+        if not out.requires_grad:
+            return torch.zeros_like(h).reshape(len(h), -1)
+        (pulled,) = torch.autograd.grad(out, entry, row.reshape(out.shape), create_graph=keep, allow_unused=True)
+    return (torch.zeros_like(h) if pulled is None else pulled).reshape(len(h), -1)
+
+
+def _agrees(link: Link, h: Tensor, columns: Tensor, pushed: Tensor) -> bool:
+    """<u, J v> by both modes: torch has operations whose forward formula is silently wrong."""
+    with torch.no_grad():
+        weights = torch.cos(torch.arange(1, columns.shape[-1] + 1, device=h.device)).to(h.dtype)
+        row = torch.sin(torch.arange(1, pushed.shape[1] + 1, device=h.device)).to(h.dtype).expand(h.shape[0], -1)
+        v, image = columns.detach() @ weights, pushed.detach() @ weights
+        pulled = _pull_once(link, h.detach(), row)
+        one, other = (row * image).double(), (pulled * v).double()
+        tolerance = 1e3 * torch.finfo(h.dtype).eps * (one.abs().sum(-1) + other.abs().sum(-1))
+        return bool(((one.sum(-1) - other.sum(-1)).abs() <= tolerance).all())

@@ -1,0 +1,253 @@
+"""What a chain checks before any long work: the input, the mode of every submodule, finite numbers, purity, memory.
+
+Each check raises one sentence that names the argument, what came and what would do; nothing of the model changes.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from labkit.links import rule_of
+
+__all__ = ["check_finite", "check_input", "check_memory", "check_modes", "check_purity", "evaluate", "is_known", "leave_as_it_was", "unsteady"]  # fmt: skip
+
+Link = Callable[[Tensor], Tensor]
+
+
+def check_input(x: Tensor) -> None:
+    """Refuse an input that no chain can differentiate at, and autocast, which would change the links' dtype."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is a {type(x).__name__}; give a floating tensor (B, *s)")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"x is {x.dtype}, which has no derivative; give a floating tensor, or if x holds token ids cut the model "
+            "after its embedding: labkit.cut(model, names, ids)"
+        )
+    if x.ndim < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and no batch axis; give (B, *s): x[None] for one sample, "
+            "x[:, None] for a batch of numbers"
+        )
+    if x.numel() == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)} and so no numbers; give at least one sample of size one")
+    if torch.is_autocast_enabled(x.device.type):
+        raise RuntimeError("autocast is on, which mixes dtypes inside a link; leave the autocast block, or use .half()")
+
+
+def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Tensor]:
+    """The states [h_0 … h_L]; raises where two links do not compose, or one loses the batch or overwrites its input."""
+    states = [x]
+    for link, name in zip(links, names, strict=True):
+        h = states[-1]
+        version = -1 if h.is_inference() else h._version
+        try:
+            out = link(h)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            giver = f"'{names[len(states) - 2]}' gives" if len(states) > 1 else "the chain is given"
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(
+                f"link '{name}' cannot take the state of shape {tuple(h.shape)} and {h.dtype} that {giver} ({reason}); "
+                "make the shapes and dtypes of neighbours agree"
+            ) from error
+        if not isinstance(out, Tensor) or not out.is_floating_point():
+            came = str(out.dtype) if isinstance(out, Tensor) else type(out).__name__
+            raise TypeError(f"link '{name}' returns {came}; a link maps a floating tensor (B, *s) to a floating tensor")
+        if out.ndim == 0 or len(out) != len(h) or out.numel() == 0:
+            raise ValueError(
+                f"link '{name}' turns shape {tuple(h.shape)} into {tuple(out.shape)} and loses the batch of {len(h)}; "
+                "a link keeps the batch axis first and does not flatten or reduce it"
+            )
+        if version >= 0 and h._version != version:
+            raise ValueError(
+                f"link '{name}' overwrites its input in place, a state that the chain keeps; set inplace=False in it"
+            )
+        states.append(out)
+    return states
+
+
+def check_weights(links: Sequence[Link], names: Sequence[str]) -> None:
+    """Refuse parameters with NaN or Inf, naming the link and the parameter."""
+    modules = [(link, name) for link, name in zip(links, names, strict=True) if isinstance(link, nn.Module)]
+    parameters = [p for link, _ in modules for p in link.parameters()]
+    if not parameters:
+        return
+    with torch.no_grad():
+        if nn.utils.get_total_norm(parameters).isfinite():
+            return
+        for link, name in modules:  # the norm may overflow where every weight is finite, so look closely
+            for path, parameter in link.named_parameters():
+                if not parameter.isfinite().all():
+                    raise ValueError(f"parameter '{path}' of link '{name}' holds NaN or Inf; repair or reload the weights")
+
+
+def check_finite(states: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Refuse states with NaN or Inf, naming the link that produced it first and the samples."""
+    with torch.no_grad():
+        if torch.stack([h.sum(dtype=torch.float64 if h.dtype == torch.float16 else None) for h in states]).isfinite().all():
+            return
+        for depth, h in enumerate(states):
+            bad = (~h.isfinite()).reshape(len(h), -1).any(1).nonzero().flatten().tolist()
+            if bad and depth == 0:
+                raise ValueError(f"x holds NaN or Inf in sample {_few(bad)}; remove or repair these samples")
+            if bad:
+                raise ValueError(
+                    f"link '{names[depth - 1]}' is the first to produce NaN or Inf, in sample {_few(bad)}; "
+                    "use smaller weights or inputs, or a wider dtype"
+                )
+
+
+def check_modes(links: Sequence[Link], names: Sequence[str]) -> None:
+    """Refuse dropout and batch norm in train mode, also deep inside a link, before anything is run."""
+    for link, name in zip(links, names, strict=True):
+        if is_known(link):
+            continue
+        fault = unsteady(link)
+        if fault is not None:
+            path, effect = fault
+            where = f"submodule '{path}' of link '{name}'" if path else f"link '{name}'"
+            raise ValueError(f"{where} is in a mode that makes Df {effect}; call .eval() on the model first")
+
+
+def check_purity(links: Sequence[Link], names: Sequence[str], states: Sequence[Tensor]) -> None:
+    """Refuse links whose output is random or mixes samples, found by running them, unless a rule proves them pure."""
+    for link, name, h, out in zip(links, names, states, states[1:], strict=False):
+        if is_known(link):
+            continue
+        if is_stochastic(link, h, out):
+            raise ValueError(f"link '{name}' gives two answers for one state, so Df is random; call .eval() or fix its randomness")
+        if is_batch_coupled(link, h, out):
+            raise ValueError(
+                f"link '{name}' lets one sample change the output of another, so Df is batch-coupled; "
+                "call .eval(), or make it act on each sample by itself"
+            )
+
+
+def check_memory(links: Sequence[Link], states: Sequence[Tensor], chunk_size: int | None) -> None:
+    """Refuse dense Jacobians that would not fit, with the figure and the way out."""
+    sizes = [h[0].numel() for h in states]
+    batch, item = len(states[0]), states[0].element_size()
+    kept = sum(batch * n * m * item for n, m in zip(sizes, sizes[1:], strict=False))
+    work = 0
+    for link, n, m in zip(links, sizes, sizes[1:], strict=False):
+        if not is_known(link):
+            work = max(work, 2 * batch * min(n, m, chunk_size or n) * (n + m) * item)
+    if kept + work < 2**26:
+        return
+    free = available_bytes(states[0].device)
+    if kept > free:
+        raise MemoryError(
+            f"the dense Jacobians of {len(links)} links on {batch} samples need {_gigabytes(kept)}, {_gigabytes(free)} are "
+            "free; use dense=False and push a basis, or fewer samples"
+        )
+    if kept + work > free:
+        raise MemoryError(
+            f"the dense Jacobians need {_gigabytes(kept)} and their columns at once {_gigabytes(work)} more, "
+            f"{_gigabytes(free)} are free; pass a smaller chunk_size, or dense=False and a basis"
+        )
+
+
+def is_known(link: Link) -> bool:
+    """Whether rules prove that the link is deterministic, acts on each sample by itself, and writes nothing."""
+    rule = rule_of(link)
+    if rule is None or getattr(link, "inplace", False):
+        return False
+    if isinstance(link, _BatchNorm):
+        return not link.training and link.running_mean is not None
+    if isinstance(link, _DropoutNd):
+        return not link.training
+    if type(link).__module__ == "torch.nn.utils.parametrize":  # a parametrized weight may change when it is read
+        return False
+    return all(is_known(part) for part in rule.parts(link))
+
+
+def unsteady(link: Link) -> tuple[str, str] | None:
+    """The first submodule whose mode makes Df 'random' or 'batch-coupled', and which; None where all are steady."""
+    if not isinstance(link, nn.Module):
+        return None
+    for path, module in link.named_modules():
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            return path, "batch-coupled"
+        rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0.0)
+        if module.training and (isinstance(module, nn.RReLU) or (isinstance(rate, float) and rate > 0)):
+            return path, "random"
+    return None
+
+
+def is_stochastic(link: Link, h: Tensor, out: Tensor) -> bool:
+    """Whether a second run gives another output."""
+    with torch.no_grad():
+        return not _close(link(h.detach().clone()), out.detach(), 1e3)
+
+
+def is_batch_coupled(link: Link, h: Tensor, out: Tensor) -> bool:
+    """Whether changing the last sample, or adding one to a batch of one, changes the output of the others."""
+    with torch.no_grad():
+        h, out = h.detach(), out.detach()
+        noise = torch.randn(h.shape[1:], generator=torch.Generator().manual_seed(0)).to(h)
+        other = h[-1] + (3 * h[-1].square().mean().sqrt() + 1) * noise
+        if len(h) > 1:
+            return not _close(link(torch.cat([h[:-1], other[None]]))[:-1], out[:-1], 1e3)
+        try:
+            grown = link(torch.cat([h, other[None]]))
+        except (RuntimeError, ValueError, IndexError):  # made for this batch only, so nothing can couple
+            return False
+        return len(grown) != 2 or not _close(grown[:1], out, 1e5)
+
+
+def _close(one: Tensor, other: Tensor, ulps: float) -> bool:
+    if one.shape != other.shape:
+        return False
+    tolerance = min(ulps * torch.finfo(other.dtype).eps, 0.05) * other.abs().max()
+    return bool(((one - other).abs() <= tolerance).all())
+
+
+@contextmanager
+def leave_as_it_was(links: Sequence[Link], x: Tensor) -> Iterator[None]:
+    """Restore torch's random state and every buffer of links that no rule proves pure."""
+    unknown = [link for link in links if not is_known(link)]
+    if not unknown:
+        yield
+        return
+    modules = [m for link in unknown if isinstance(link, nn.Module) for m in link.modules()]
+    buffers = [(m, key, b, b.clone(), b._version) for m in modules for key, b in m._buffers.items() if b is not None]
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            for module, key, buffer, value, version in buffers:
+                module._buffers[key] = buffer
+                if buffer._version != version:
+                    with torch.no_grad():
+                        buffer.copy_(value)
+
+
+def available_bytes(device: torch.device) -> float:
+    """Free memory of the device in bytes; infinite where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = math.inf
+    meminfo = Path("/proc/meminfo")
+    if device.type == "cpu" and meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = 1024.0 * int(fields["MemAvailable"].split()[0])
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if device.type == "cpu" and limit.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, float(text) - float(used.read_text()))
+    return free
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"
+
+
+def _few(indices: Sequence[int]) -> str:
+    return ", ".join(map(str, indices[:5])) + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
