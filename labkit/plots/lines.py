@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
+from labkit.plots._numbers import array
 
 __all__ = ["power_law", "spectra"]
 
@@ -22,7 +23,7 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, floor: float = -40.0) 
     figure, ax = style.new(size=(7.2, 3.0))
     colors = style.DEPTH(np.linspace(0.25, 1, len(logs)))
     for (name, values), color, shift in zip(logs.items(), colors, np.linspace(-0.2, 0.2, len(logs)), strict=True):
-        heights = np.asarray(values, dtype=float)
+        heights = array(values)
         number, lost = np.arange(1, len(heights) + 1) + shift, ~np.isfinite(heights)
         ax.plot(number, np.where(lost, np.nan, heights), "o", ms=4, color=color, label=name)
         ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=7, mew=1.8, color=color)
@@ -46,7 +47,7 @@ def power_law(
         ylabel: name and unit of the samples.
         anchor: the point through which the line goes.
     """
-    abscissa, logs = np.asarray(x, dtype=float), np.log(np.asarray(samples, dtype=float))
+    abscissa, logs = array(x), np.log(array(samples))
     mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
     line = np.exp(mean[anchor]) * (abscissa / abscissa[anchor]) ** slope
     figure, ax = style.new(size=(7.2, 3.0))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
+from labkit.plots._numbers import array
 
 __all__ = ["blocks", "factors", "image", "templates"]
 
@@ -26,7 +27,7 @@ def image(ax: Axes, matrix: ArrayLike, title: str = "", *, scale: float | None =
         scale: the value of full colour; by default the largest modulus.
         note: written below it; by default the scale.
     """
-    entries = np.asarray(matrix, dtype=float)
+    entries = array(matrix)
     reach = scale or float(np.abs(entries).max()) or 1.0
     ax.imshow(entries, cmap=style.STRETCH, vmin=-reach, vmax=reach, aspect="equal")
     ax.grid(False)
@@ -46,8 +47,8 @@ def factors(jacobians: Sequence[ArrayLike], product: ArrayLike, title: str, name
         names: one a link, first applied first; by default J_1, J_2, …
     """
     names = names or [f"$J_{{{number}}}$" for number in range(1, len(jacobians) + 1)]
-    shown = [(np.asarray(j, dtype=float), name) for j, name in zip(jacobians, names, strict=True)][::-1]
-    shown.append((np.asarray(product, dtype=float), "$Df$"))
+    shown = [(array(j), name) for j, name in zip(jacobians, names, strict=True)][::-1]
+    shown.append((array(product), "$Df$"))
     widths = [max(matrix.shape[1], 14) for matrix, _ in shown]
     figure, axes = style.new(1, len(shown), size=(7.2, 2.4), width_ratios=widths)
     for ax, (matrix, name) in zip(axes, shown, strict=True):
@@ -69,8 +70,8 @@ def templates(
         title: what the picture claims.
         best: how many rows are shown.
     """
-    pixels, outputs = np.asarray(picture, dtype=float), np.asarray(scores, dtype=float)
-    grids = np.asarray(rows, dtype=float).reshape(len(outputs), *pixels.shape)
+    pixels, outputs = array(picture), array(scores)
+    grids = array(rows).reshape(len(outputs), *pixels.shape)
     figure, axes = style.new(1, best + 1, size=(7.2, 2.5))
     axes[0].imshow(pixels, cmap="gray_r")
     axes[0].grid(False)
@@ -93,7 +94,7 @@ def blocks(norms: ArrayLike, title: str, *, row: str, column: str, label: str) -
         column: what the columns are.
         label: what the numbers are.
     """
-    table = np.asarray(norms, dtype=float)
+    table = array(norms)
     figure, ax = style.new(size=(5.4, 4.2))
     shown = ax.imshow(table, cmap=style.DEPTH, vmin=0)
     ax.grid(False)
