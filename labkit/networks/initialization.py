@@ -12,10 +12,33 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-__all__ = ["affine", "check_device", "check_sigmas", "check_sizes", "convolution", "gaussian", "orthogonal"]
+__all__ = [
+    "affine",
+    "check_device",
+    "check_sigmas",
+    "check_sizes",
+    "convolution",
+    "gaussian",
+    "orthogonal",
+    "weight_generator",
+]
 
 Placement = torch.device | str | None
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
+_STREAM = 0x4A434F42
+
+
+def weight_generator(seed: int) -> torch.Generator:
+    """The generator of a network's parameters, unlike the one that `manual_seed(seed)` gives.
+
+    Inputs are often drawn with the same small seed; from the same stream they would be rows of the weights.
+
+    Example:
+        >>> inputs = torch.Generator().manual_seed(0)
+        >>> torch.equal(gaussian(2, 2, inputs), gaussian(2, 2, weight_generator(0)))
+        False
+    """
+    return torch.Generator().manual_seed((seed + _STREAM) % 2**32)  # torch's CPU generator reads 32 bits
 
 
 def gaussian(n_out: int, n_in: int, generator: torch.Generator) -> Float64[Tensor, "n_out n_in"]:

@@ -9,7 +9,7 @@ import torch
 
 from labkit.chain import Chain
 from labkit.links import Layer
-from labkit.networks.initialization import Placement, affine, check_sizes
+from labkit.networks.initialization import Placement, affine, check_sizes, weight_generator
 from labkit.theory.activations import Activation, resolve
 
 __all__ = ["mlp"]
@@ -62,7 +62,7 @@ def mlp(
     """
     check_sizes(depth=depth, width=width)
     phi = resolve(activation)
-    generator = torch.Generator().manual_seed(seed)
+    generator = weight_generator(seed)
     sizes = [width if n_in is None else n_in, *[width] * (depth - 1), width if n_out is None else n_out]
     links = []
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):

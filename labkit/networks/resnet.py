@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from labkit.chain import Chain
 from labkit.links import Layer, Residual
-from labkit.networks.initialization import Placement, affine, check_device, check_sizes, convolution
+from labkit.networks.initialization import (
+    Placement,
+    affine,
+    check_device,
+    check_sizes,
+    convolution,
+    weight_generator,
+)
 from labkit.networks.pooling import PooledReadout
 from labkit.theory.activations import Activation, Elementwise, resolve
 
@@ -61,7 +68,7 @@ def resnet(
     """
     check_sizes(depth=depth, width=width)
     phi = resolve(activation)
-    generator = torch.Generator().manual_seed(seed)
+    generator = weight_generator(seed)
 
     def layer(fan_in: int, fan_out: int, activation: Elementwise | None) -> Layer:
         linear = affine(
@@ -160,7 +167,7 @@ def conv_resnet(
     if norm not in _NORMS:
         raise ValueError(f"norm={norm!r} does not exist for images; take None, 'batch' or 'layer'.")
     phi = resolve(activation)
-    generator = torch.Generator().manual_seed(seed)
+    generator = weight_generator(seed)
     place = check_device(device)
 
     def conv(fan_in: int, step: int = 1) -> nn.Conv2d:
@@ -180,4 +187,4 @@ def conv_resnet(
     if n_out is not None:
         linear = affine(channels, n_out, sigma_w, sigma_b, generator, device=device, dtype=dtype)
         links["readout"] = PooledReadout(linear, (2, 3), phi, normalisation())
-    return Chain([link.eval() for link in links.values()], names=list(links))
+    return Chain(list(links.values()), names=list(links)).eval()

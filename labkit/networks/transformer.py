@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labkit.chain import Chain
 from labkit.links import Layer, Residual
-from labkit.networks.initialization import Placement, affine, check_device, check_sizes
+from labkit.networks.initialization import Placement, affine, check_device, check_sizes, weight_generator
 from labkit.networks.pooling import PooledReadout
 from labkit.theory.activations import Activation, resolve
 
@@ -133,7 +133,7 @@ def transformer(
     if eps < 0:
         raise ValueError(f"eps={eps} is negative; layer norm adds it to a variance.")
     phi = resolve(activation)
-    generator = torch.Generator().manual_seed(seed)
+    generator = weight_generator(seed)
     place = check_device(device)
 
     def linear(fan_in: int, fan_out: int) -> nn.Linear:
