@@ -76,7 +76,7 @@ explain() { # why pip failed
     [[ -f $ready ]] || rm -rf "$venv"
     stop "The disk is full ($here MB left here, $temporary MB in ${TMPDIR:-/tmp}): make room for $needed_mb MB and repeat the command."
   fi
-  grep -E '^ERROR' "$log" | tail -n 1 >&2 || tail -n 5 "$log" >&2
+  grep -E 'ERROR:' "$log" | tail -n 1 >&2 || tail -n 5 "$log" >&2
   if grep -qE "Connection|Temporary failure|Max retries|No matching distribution" "$log"; then
     stop "pip could not get a package: check the network, or pip's proxy and index settings, and repeat the command."
   fi
