@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from labkit._hooked import Args, CutLink, Forward, Hook, Kwargs, quoted, record, replace_state, state_of
+from labkit._preflight import unsteady
 
 __all__ = ["close", "refuse_bypass", "refuse_mixing", "refuse_randomness", "refuse_train_mode"]
 
 
 def refuse_train_mode(model: nn.Module) -> None:
-    """By class, since two runs of a small model may draw the same mask, and batch norm updates its buffers."""
-    for name, module in model.named_modules():
-        dropout = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        if module.training and (dropout or isinstance(module, nn.modules.batchnorm._BatchNorm)):
-            raise ValueError(
-                f"the model is {'random' if dropout else 'coupled across the batch'}: its "
-                f"{type(module).__name__} '{name}' is in train mode; call model.eval() first"
-            )
+    """Found by class before anything runs: two runs of a small model may draw the same mask."""
+    fault = unsteady(model)
+    if fault is not None:
+        path, effect = fault
+        advice = "call model.eval() first" + (", or give it running statistics" if "batch" in effect else "")
+        kind = type(model.get_submodule(path)).__name__
+        raise ValueError(f"the model's {kind} '{path}' is in a mode that makes Df {effect}; {advice}")
 
 
 def close(a: Tensor, b: Tensor, power: float = 0.75) -> bool:
@@ -59,7 +59,7 @@ def refuse_mixing(forward: Forward, names: list[str], states: list[Tensor]) -> N
         return
     moved = states[0].clone()
     moved[0] += _noise(states[0], seed=0)[0]
-    end = CutLink(forward, names[0], None, moved.shape, moved.dtype)(moved)
+    end = CutLink(forward, names[0], None, like=moved)(moved)
     if not close(end[1:], states[-1][1:]):
         raise ValueError(
             f"the samples see each other: noise in the first one of the state at '{names[0]}', of shape "
@@ -79,7 +79,7 @@ def refuse_bypass(forward: Forward, links: list[CutLink], states: list[Tensor]) 
         def hook(module: nn.Module, args: Args, kwargs: Kwargs) -> Any:
             state = state_of(args, kwargs)
             if state is None or state.shape != noise[name].shape:
-                raise ValueError(f"what enters '{name}' changes its shape with the values before it; cut elsewhere")
+                raise ValueError(f"the state at '{name}' changes shape with the values before it; cut elsewhere")
             if 0 in state.stride():  # an expanded tensor cannot be written to
                 state = state + noise[name]
                 args, kwargs = replace_state(args, kwargs, state)

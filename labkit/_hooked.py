@@ -49,17 +49,35 @@ class Forward:
             return _select(self.model(*inputs, **kwargs), self.output)
 
 
-@dataclasses.dataclass(frozen=True)
-class CutLink:
-    """The model from the entry of `start` to the entry of `stop`, or to its output where `stop` is None."""
+class CutLink(nn.Module):
+    """The model from the entry of `start` to the entry of `stop`, or to its output where `stop` is None.
 
-    forward: Forward
-    start: str
-    stop: str | None
-    shape: torch.Size
-    dtype: torch.dtype
+    Args:
+        forward: the forward of the model; all links of a cut share the model, so they follow its weights.
+        start: the name of the module where a state is put in.
+        stop: the name of the module at whose entry the run ends, or None.
+        like: a state (B, *s) that entered `start`.
+    """
 
-    def __call__(self, h: Tensor) -> Tensor:
+    def __init__(self, forward: Forward, start: str, stop: str | None, like: Tensor):
+        super().__init__()
+        self.model = forward.model
+        self.frozen = forward
+        self.start, self.stop = start, stop
+        self.shape, self.dtype = like.shape, like.dtype
+
+    def __repr__(self) -> str:
+        return f"CutLink('{self.start}' to {quoted(self.stop)} of {type(self.model).__name__})"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CutLink":
+        """Take the frozen arguments along to another device or dtype."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        inputs, kwargs = tree_map_only(Tensor, fn, (self.frozen.inputs, self.frozen.kwargs))
+        self.frozen = dataclasses.replace(self.frozen, inputs=inputs, kwargs=kwargs)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self
+
+    def forward(self, h: Tensor) -> Tensor:
         """Map the state (B, *s) at `start` to the one at `stop`."""
         if (h.shape, h.dtype) != (self.shape, self.dtype):
             raise ValueError(
@@ -79,7 +97,7 @@ class CutLink:
 
         hooks = {self.start: put} | ({} if self.stop is None else {self.stop: halt})
         try:
-            end = self.forward.run(hooks)
+            end = self.frozen.run(hooks)
         except _Reached as reached:
             end = reached.args[0]
         else:
@@ -110,9 +128,9 @@ def state_of(args: Args, kwargs: Kwargs) -> Tensor | None:
 def replace_state(args: Args, kwargs: Kwargs, h: Tensor) -> tuple[Args, Kwargs]:
     """The same arguments with h as their state."""
     slot = _slot(args, kwargs)
-    if isinstance(slot, int):
-        return (*args[:slot], h, *args[slot + 1 :]), kwargs
-    return args, kwargs | {slot: h}
+    if isinstance(slot, str):
+        return args, kwargs | {slot: h}
+    return tuple(h if place == slot else value for place, value in enumerate(args)), kwargs
 
 
 def _select(result: Any, field: str | int | None) -> Tensor:

@@ -6,8 +6,7 @@ another that stops the run where the next one is entered; whatever stands betwee
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from labkit._cut_checks import close, refuse_bypass, refuse_mixing, refuse_randomness, refuse_train_mode
 from labkit._hooked import CutLink, Entries, Forward, copied, quoted, record
+from labkit._preflight import leave_as_it_was
 from labkit.chain import Chain
 
 __all__ = ["cut"]
@@ -82,8 +82,9 @@ def cut(
         )
     candidates = _expand(model, list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at])
     refuse_train_mode(model)
-    with torch.inference_mode(False), torch.no_grad(), _left_as_it_was(model, (inputs, kwargs)):
-        forward = Forward(model, *copied((inputs, kwargs)), output)
+    weight = next(model.parameters(), torch.empty(0))
+    with torch.inference_mode(False), torch.no_grad(), leave_as_it_was([model], weight):
+        forward = Forward(model, copied(inputs), copied(kwargs), output)
         entries, end = record(forward, [name for group in candidates for name in group])
         names = _execution_order(forward, candidates, entries)
         states = _checked_states(forward, names, entries, end)
@@ -92,26 +93,9 @@ def cut(
         refuse_randomness(forward, names, states)
         refuse_mixing(forward, names, states)
         ends = zip(names, [*names[1:], None], states[:-1], strict=True)
-        links = [CutLink(forward, start, stop, h.shape, h.dtype) for start, stop, h in ends]
+        links = [CutLink(forward, start, stop, like=h) for start, stop, h in ends]
         refuse_bypass(forward, links, states)
     return Chain(links, names=names), states[0]
-
-
-@contextmanager
-def _left_as_it_was(model: nn.Module, arguments: Any) -> Iterator[None]:
-    """Random state and buffers (running statistics) come back as they were, also after an error."""
-    tensors = [*model.parameters(), *model.buffers()]
-    tree_map_only(Tensor, tensors.append, arguments)
-    cuda = sorted({t.device.index for t in tensors if t.device.type == "cuda"})
-    kept = [(m, key, b, b.clone()) for m in model.modules() for key, b in m._buffers.items() if b is not None]
-    with torch.random.fork_rng(devices=cuda):
-        try:
-            yield
-        finally:
-            for module, key, buffer, value in kept:
-                module._buffers[key] = buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
 
 
 def _expand(model: nn.Module, patterns: list[Any]) -> list[list[str]]:
@@ -124,7 +108,8 @@ def _expand(model: nn.Module, patterns: list[Any]) -> list[list[str]]:
         if not isinstance(pattern, str):
             raise TypeError(f"at must be a name or a sequence of names, but holds {pattern!r}")
         parts = pattern.split(".")
-        group = [pattern] if pattern in modules else [name for name in modules if name and _matches(name, parts)]
+        group = [name for name in modules if name and _matches(name, parts)]
+        group = [pattern] if pattern in modules else group
         if not group:
             tails = [name for name in modules if fnmatchcase(name, f"*.{pattern}")]
             near = [*tails[:3], *get_close_matches(pattern, modules, cutoff=0.5)]
@@ -182,17 +167,17 @@ def _checked_states(forward: Forward, names: list[str], entries: Entries, end: T
     if not end.is_floating_point():
         raise TypeError(f"the model's output is {end.dtype}, without a derivative; choose one with output=")
     states.append(end)
-    for name, state in zip([*names, None], states, strict=True):
+    for place, state in zip([*names, None], states, strict=True):
         if state.ndim == 0 or state.shape[0] != states[0].shape[0]:
             raise ValueError(
                 f"the batch must come first everywhere, but the state at '{names[0]}' has shape "
-                f"{tuple(states[0].shape)} and at {quoted(name)} {tuple(state.shape)}; "
-                + ("choose another with output=" if name is None else "cut elsewhere")
+                f"{tuple(states[0].shape)} and at {quoted(place)} {tuple(state.shape)}; "
+                + ("choose another with output=" if place is None else "cut elsewhere")
             )
         bad = (~state.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
-                f"the state at {quoted(name)} is not finite in sample {bad[0]}; check the inputs and the weights"
+                f"the state at {quoted(place)} is not finite in sample {bad[0]}; check the inputs and the weights"
             )
     return states
 
