@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command needs it, so that `labkit --help` is instant.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,8 +39,8 @@ def report(
     top = find_root(root)
     chosen = [find_lesson(top, name) for name in only] if only else lessons(top)
     folder = out or top / "report"
-    given = _pairs(parameter) | {"profile": profile, "device": device}
-    runs = execute_all(chosen, folder / "executed", given, timeout=timeout, again=again, lenient=("profile", "device"))
+    given = _pairs(parameter) | _unless(profile, "fast", "profile") | _unless(device, "cpu", "device")
+    runs = execute_all(chosen, folder / "executed", given, timeout=timeout, again=again)
     page, honest = press.build(runs, folder)
     typer.echo(page)
     raise typer.Exit(0 if honest else 1)
@@ -62,8 +61,6 @@ def run(
     top = find_root(root)
     found = find_lesson(top, lesson)
     result = execute_all([found], out or top / "report" / "executed", _pairs(parameter), timeout=timeout, again=True)[0]
-    if result.trouble:
-        typer.echo(result.trouble, err=True)
     typer.echo(result.path)
     raise typer.Exit(1 if result.trouble else 0)
 
@@ -138,14 +135,16 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _unless(value: str, default: str, name: str) -> dict[str, str]:
+    return {} if value == default else {name: value}
+
+
 def main() -> None:
     """Entry point: expected trouble becomes one line on stderr and exit status 2, Ctrl-C 130."""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
-        sys.stderr.flush()
-        os._exit(130)  # a kernel's sockets may still be closing
+    except (KeyboardInterrupt, typer.Abort):  # by version of typer, an exception or the code 130
+        code = 130
     except Exception as error:
         if hasattr(error, "show"):  # typer's own complaint about the command line
             error.show()
@@ -153,5 +152,7 @@ def main() -> None:
             typer.echo(f"labkit: {error}", err=True)
         else:
             raise
-        sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = 2
+    if code == 130:
+        typer.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
+    sys.exit(code)
