@@ -1,0 +1,75 @@
+"""The two arguments that all geometry shares, `basis` and `depths`, checked and brought to one form.
+
+Each check answers bad input with one sentence, before any work.
+"""
+
+import operator
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit._linalg import lift, svdvals
+from labkit.linearization import Linearization
+
+__all__ = ["as_basis", "as_depths", "check_linearization"]
+
+
+def check_linearization(lin: object) -> None:
+    """Raises TypeError unless `lin` is a Linearization."""
+    if not isinstance(lin, Linearization):
+        raise TypeError(f"lin is a {type(lin).__name__}; pass chain.linearize(x) or Linearization([matrices])")
+
+
+def as_basis(lin: Linearization, basis: Tensor | None) -> Float[Tensor, "batch n_0 k"]:
+    """Orthonormal columns in float64, (B, n_0, k); all of R^n0 where `basis` is None.
+
+    Raises:
+        TypeError: If `basis` is no floating-point tensor.
+        ValueError: If its size does not fit, or its columns are dependent or not orthonormal.
+    """
+    n_0, batch = lin.sizes[0], lin.batch
+    if basis is None:
+        unit = torch.eye(n_0, dtype=torch.float64, device=lift(torch.empty(0, device=lin.device)).device)
+        return unit.expand(batch, n_0, n_0)
+    if not isinstance(basis, Tensor) or not basis.is_floating_point():
+        given = str(basis.dtype) if isinstance(basis, Tensor) else type(basis).__name__
+        raise TypeError(f"basis is {given}; pass orthonormal columns as a floating-point tensor")
+    shape = tuple(basis.shape)
+    fits = basis.ndim in (2, 3) and shape[-2] == n_0 and 1 <= shape[-1] <= n_0 and shape[:-2] in ((), (batch,))
+    if not fits:
+        raise ValueError(
+            f"basis has shape {shape}; pass orthonormal columns ({n_0}, k) or ({batch}, {n_0}, k), k <= {n_0}"
+        )
+    columns = lift(basis.to(lin.device))
+    eps = torch.finfo(basis.dtype).eps
+    gram = columns.detach().mT @ columns.detach()
+    if not (gram - torch.eye(shape[-1]).to(gram)).abs().max() <= 64 * n_0**0.5 * eps:
+        values = svdvals(columns.detach())
+        dependent = not (values[..., -1] > n_0 * eps * values[..., 0]).all()
+        said = "dependent" if dependent else "not orthonormal"
+        cure = "drop the superfluous ones" if dependent else "pass torch.linalg.qr(basis).Q"
+        raise ValueError(f"the columns of basis are {said} (to {basis.dtype} rounding); {cure}")
+    return columns.expand(batch, -1, -1)
+
+
+def as_depths(lin: Linearization, depths: Iterable[int] | None) -> list[int]:
+    """The depths asked, in their order; the end alone where `depths` is None.
+
+    Raises:
+        TypeError: If `depths` is not an iterable of integers.
+        ValueError: If there are none, or one lies outside 0 … L.
+    """
+    if depths is None:
+        return [len(lin)]
+    try:
+        asked = [operator.index(depth) for depth in depths]
+    except TypeError:
+        raise TypeError(f"depths is {depths!r}; pass an iterable of integers 0 … {len(lin)}, or None") from None
+    if not asked:
+        raise ValueError(f"depths is empty; pass some of 0 … {len(lin)}, or None for the end")
+    for depth in asked:
+        if not 0 <= depth <= len(lin):
+            raise ValueError(f"depths holds {depth}; this chain has depths 0 … {len(lin)}")
+    return asked
