@@ -178,10 +178,23 @@ def _check(
         raise ValueError(
             f"model has dtype {parameters[0].dtype} and data has {x.dtype}; make both with the same dtype=."
         )
-    with torch.no_grad():
-        out = tuple(model(x[:2]).shape)
+    out = _shape_of_output(model, x[:2])
     if out != (len(x[:2]), len(data.names)):
         raise ValueError(
             f"model maps a batch of {len(x[:2])} to shape {out}, but data has {len(data.names)} classes; "
             f"it needs n_out={len(data.names)} outputs a sample."
         )
+
+
+def _shape_of_output(model: nn.Module, x: Tensor) -> tuple[int, ...]:
+    """Found in eval mode: dropout would draw from the global state, batch norm would learn from x."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return tuple(model(x).shape)
+    except RuntimeError as error:
+        raise ValueError(f"model does not take data's inputs of shape {tuple(x.shape[1:])}: {error}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
