@@ -12,23 +12,27 @@ from labkit.plots._numbers import array
 __all__ = ["power_law", "spectra"]
 
 
-def spectra(logs: Mapping[str, ArrayLike], title: str, *, floor: float = -40.0) -> Figure:
+def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor: float = -20.0) -> Figure:
     """Log singular values against their number; where rank is lost a cross stands at the floor.
 
     Args:
         logs: name → (k,) log singular values, descending; −inf where rank is lost.
         title: what the picture claims.
+        first: the first number shown.
         floor: where the crosses stand, in nats.
     """
     figure, ax = style.new(size=(7.2, 3.0))
-    colors = style.DEPTH(np.linspace(0.25, 1, len(logs)))
-    for (name, values), color, shift in zip(logs.items(), colors, np.linspace(-0.2, 0.2, len(logs)), strict=True):
-        heights = array(values)
-        number, lost = np.arange(1, len(heights) + 1) + shift, ~np.isfinite(heights)
-        ax.plot(number, np.where(lost, np.nan, heights), "o", ms=4, color=color, label=name)
-        ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=7, mew=1.8, color=color)
-    ax.text(0.99, 0.06, "× : exactly zero", transform=ax.transAxes, ha="right", color=style.NOTE)
-    ax.set(xlabel="number of the singular value", ylabel="log $s$ (nats)", ylim=(floor - 4, None), title=title)
+    last = max(len(array(values)) for values in logs.values())
+    ax.set(xlim=(first - 0.7, last + 0.7), ylim=(floor - 2, None), title=title)
+    ax.set(xlabel="number of the singular value", ylabel="log $s$ (nats)")
+    style.reference(ax, y=floor)
+    ax.text(first - 0.5, floor, "exactly zero", va="bottom", color=style.NOTE)
+    colors = style.DEPTH(np.linspace(0.15, 1, len(logs)))
+    for (name, values), color, shift in zip(logs.items(), colors, np.linspace(-0.12, 0.12, len(logs)), strict=True):
+        heights = array(values)[first - 1 :]
+        number, lost = np.arange(first, first + len(heights)) + shift, ~np.isfinite(heights)
+        ax.plot(number, np.where(lost, np.nan, heights), "o", ms=6, color=color, label=name)
+        ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=8, mew=2, color=color)
     ax.legend(loc="center left")
     return figure
 
@@ -52,6 +56,9 @@ def power_law(
     line = np.exp(mean[anchor]) * (abscissa / abscissa[anchor]) ** slope
     figure, ax = style.new(size=(7.2, 3.0))
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set_xticks(abscissa, labels=[f"{value:g}" for value in abscissa])
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
     drawn = style.predicted(ax, abscissa, line)
     bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
     style.measured(ax, abscissa, np.exp(mean), bars)

@@ -52,7 +52,7 @@ def factors(jacobians: Sequence[ArrayLike], product: ArrayLike, title: str, name
     widths = [max(matrix.shape[1], 14) for matrix, _ in shown]
     figure, axes = style.new(1, len(shown), size=(7.2, 2.4), width_ratios=widths)
     for ax, (matrix, name) in zip(axes, shown, strict=True):
-        image(ax, matrix, name, note=f"{matrix.shape[0]} × {matrix.shape[1]}, $\\pm\\,${np.abs(matrix).max():.2g}")
+        image(ax, matrix, name, note=f"{matrix.shape[0]} by {matrix.shape[1]}, $\\pm\\,${np.abs(matrix).max():.2g}")
     axes[-1].text(-0.06, 0.5, "=", transform=axes[-1].transAxes, size=18, ha="right", va="center")
     return _finish(figure, title)
 
@@ -80,7 +80,8 @@ def templates(
     axes[0].set_xlabel(f"{pixels.size} pixels", size=9, color=style.NOTE, labelpad=3)
     reach = float(np.abs(grids).max())
     for ax, index in zip(axes[1:], np.argsort(-outputs), strict=False):
-        image(ax, grids[index], f"row “{names[index]}”", scale=reach, note=f"row · $x$ = {outputs[index]:.2f}")
+        note = f"$\\mathrm{{row}} \\cdot x$ = {outputs[index]:.2f}"
+        image(ax, grids[index], f"row “{names[index]}”", scale=reach, note=note)
     return _finish(figure, title)
 
 

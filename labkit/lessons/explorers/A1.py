@@ -63,6 +63,7 @@ def draw_nudge(data: dict[str, Any], axes: list[Axes]) -> None:
     titles = {"state": "state $h_l$", "pushed": "nudge, by the chain", "true": "nudge, in truth"}
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
         matrices.image(ax, data[name].reshape(8, 8), title, scale=None if name == "state" else reach)
+    axes[2].set_xlabel(f"the chain is off by {100 * data['error']:.1f} per cent", size=9, color=style.NOTE, labelpad=3)
 
 
 def say_nudge(data: dict[str, Any]) -> str:
@@ -77,7 +78,7 @@ def product(depth: int, activation: str, skip: str, seed: int = 0) -> dict[str, 
     with torch.no_grad():
         lin = chain.linearize(_digits(seed)[0][None])
         spectrum = spectra.log_spectrum(lin)
-        last, whole = lin[len(lin) - 1][0], lin.dense()[0]
+        last, whole = lin[-1:].dense()[0], lin.dense()[0]
     return {"last": last, "product": whole, "logs": spectrum.values[0].numpy(), "depth": depth}
 
 
