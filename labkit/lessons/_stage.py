@@ -156,8 +156,14 @@ def _data(ax: Axes) -> list[Artist]:
 
 
 def _moving(ax: Axes) -> list[Artist]:
-    titles = [artist for artist in ax.get_children()[len(_data(ax)) :] if isinstance(artist, Text)]
-    return [*_data(ax), *ax.spines.values(), *titles]
+    data = _data(ax)
+    titles = [artist for artist in ax.get_children()[len(data) :] if isinstance(artist, Text)]
+    return [*data, *ax.spines.values(), *titles, *ax.child_axes, *((ax.xaxis, ax.yaxis) if _under(ax) else ())]
+
+
+def _under(ax: Axes) -> bool:
+    """Whether something lies below grid and ticks, as images do; these must then be drawn anew, above it."""
+    return any(artist.zorder < ax.xaxis.zorder for artist in _data(ax))
 
 
 def _look(ax: Axes) -> tuple[Any, ...]:
@@ -169,7 +175,7 @@ def _look(ax: Axes) -> tuple[Any, ...]:
         *(*ax.get_xticks(), None, *ax.get_yticks()),
         tuple(label.get_text() for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels()),
         legend and tuple(text.get_text() for text in legend.get_texts()),
-        tuple(_look(child) for child in ax.child_axes if isinstance(child, Axes)),
+        _under(ax),
     )
 
 

@@ -6,6 +6,7 @@ function player(root, spec, ask) {
     element.append(...inside);
     return element;
   };
+  const typeset = text => text.split(/(?<=\S)_(\w+)/).map((part, i) => i % 2 ? make('sub', {}, part) : part);
   const picture = make('img', {draggable: false, width: spec.width, height: spec.height});
   const words = make('figcaption', {});
   const said = make('p', {className: 'said', ariaLive: 'polite'});
@@ -19,14 +20,15 @@ function player(root, spec, ask) {
   });
   const values = spec.controls.map(() => make('span', {className: 'value', ariaHidden: 'true'}));
   const rows = spec.controls.map((control, i) => {
-    if (control.values.length === 1) return make('div', {className: 'control'}, `${control.label}: ${control.values[0]}`);
-    inputs[i].id = 'explorer-' + Math.random().toString(36).slice(2);
-    return make('div', {className: 'control'}, make('label', {htmlFor: inputs[i].id}, control.label),
-      make('span', {className: 'setting'}, inputs[i], values[i]));
+    const offered = control.values.length > 1, id = 'explorer-' + Math.random().toString(36).slice(2);
+    inputs[i].id = id;
+    return make('div', {className: 'control'},
+      make(offered ? 'label' : 'span', offered ? {htmlFor: id} : {}, ...typeset(control.label)),
+      make('span', {className: 'setting'}, ...offered ? [inputs[i], values[i]] : [control.values[0]]));
   });
-  const hint = make('p', {className: 'hint'}, spec.click
+  const hint = make('p', {className: 'hint'}, ...typeset(spec.click
     ? `Click or drag in the ${spec.panels > 1 ? 'first panel' : 'picture'} to set `
-      + spec.click.map(i => spec.controls[i].label).join(' and ') + '.' : '');
+      + spec.click.map(i => spec.controls[i].label).join(' and ') + '.' : ''));
 
   // Frames by their indices, as promises: what was shown or asked ahead comes without the kernel.
   const frames = new Map();
@@ -57,7 +59,8 @@ function player(root, spec, ask) {
     wait.textContent = '';
     picture.hidden = !!frame.error;
     error.textContent = frame.error || '';
-    words.textContent = picture.alt = frame.text || '';
+    picture.alt = frame.text || '';
+    words.replaceChildren(...typeset(picture.alt));
     spots = frame.spots;
     if (frame.src) {
       picture.src = frame.src;
@@ -78,7 +81,7 @@ function player(root, spec, ask) {
       for (let asked; asked !== at;) await show(asked = at);
       busy = false;
       clearTimeout(saying);                 // a screen reader hears the place where the reader rests
-      saying = setTimeout(() => said.textContent = words.textContent, 500);
+      saying = setTimeout(() => said.textContent = picture.alt, 500);
     }
     const step = at.map((k, i) => k - (before[i] ?? k)), next = at.map((k, i) => k + step[i]);
     const single = Math.hypot(...step) === 1 && next.every((k, i) => spec.controls[i].values[k] !== undefined);
@@ -116,8 +119,8 @@ function player(root, spec, ask) {
     input.setAttribute('data-lm-suppress-shortcuts', '');   // else JupyterLab takes arrows and letters
     input.addEventListener('input', move);
   }
-  root.replaceChildren(make('div', {className: 'title'}, spec.title), make('div', {className: 'controls'}, ...rows),
-    hint, error, make('figure', {}, picture, words), wait, said);
+  root.replaceChildren(make('div', {className: 'title'}, ...typeset(spec.title)), make('div', {className: 'controls'}, ...rows),
+    hint, error, make('figure', {}, picture, wait, words), said);
   Object.assign(root, {role: 'group', ariaLabel: spec.title});
   root.style.maxWidth = spec.width + 38 + 'px';
   move();

@@ -226,12 +226,12 @@ class Explorer:
 
     def grid(self) -> str:
         """HTML: one labelled picture for each combination of the `snapshot` values."""
-        settings = self._product(self._kept(self.snapshot))
-        return _pages.grid((self.name(values), frame) for values, frame in self.sweep(settings, PAGE_DPI))
+        settings = self._product({c.name: self.snapshot.get(c.name, (c.start,)) for c in self.controls})
+        return _pages.grid((self.name(values), frame) for values, frame in self.sweep(settings))
 
     def page(self) -> str:
         """Self-contained HTML for a static page: the player with its frames."""
-        kept = self._kept(self.static)
+        kept = self._kept()
         settings = self._product(kept)
         frames = [self._offered(frame, kept) for _, frame in self.sweep(settings, PAGE_DPI)]
         return _pages.page(self._shown(kept), frames, settings.index(self.start))
@@ -263,10 +263,10 @@ class Explorer:
     def _product(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
 
-    def _kept(self, values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-        """The values shown of each control; the start is always one of them."""
+    def _kept(self) -> dict[str, tuple[Any, ...]]:
+        """The values that the static page offers; the start is always one of them."""
         return {
-            c.name: tuple(value for value in c.values if value == c.start or value in values.get(c.name, ()))
+            c.name: tuple(value for value in c.values if value == c.start or value in self.static.get(c.name, ()))
             for c in self.controls
         }
 

@@ -155,18 +155,19 @@ class Shown:
         self.image = self.root.locator("img")
 
     def slider(self, label):
-        return self.root.get_by_role("slider", name=label, exact=True)
+        return self.root.get_by_role("slider", name=label.replace("_", ""), exact=True)
 
     def picture(self):
         return self.image.evaluate(PICTURE)
 
     def says(self, text):
-        """Wait until the words begin so."""
-        self.words.filter(has_text=text).wait_for()
+        """Wait until the picture's alternative text begins so, and the words below it say the same."""
+        self.root.locator(f'img[alt^="{text}"]').wait_for()
+        assert self.words.inner_text() == self.image.get_attribute("alt").replace("σ_", "σ")
 
     def settle(self):
         """Wait until a screen reader would have heard the words."""
-        words = "e => e.querySelector('.said').textContent === e.querySelector('figcaption').textContent"
+        words = "e => e.querySelector('.said').textContent === e.querySelector('img').alt"
         self.page.wait_for_function(words, arg=self.root.element_handle())
 
     def click_at(self, across, down):
