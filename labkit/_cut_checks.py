@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from labkit._hooked import Args, CutLink, Forward, Hook, Kwargs, quoted, record, replace_state, state_of
 from labkit._preflight import unsteady
 
-__all__ = ["close", "refuse_bypass", "refuse_mixing", "refuse_randomness", "refuse_train_mode"]
+__all__ = ["close", "refuse_bypass_and_detachment", "refuse_mixing", "refuse_randomness", "refuse_train_mode"]
 
 
 def refuse_train_mode(model: nn.Module) -> None:
@@ -68,7 +68,7 @@ def refuse_mixing(forward: Forward, names: list[str], states: list[Tensor]) -> N
         )
 
 
-def refuse_bypass(forward: Forward, links: list[CutLink], states: list[Tensor]) -> None:
+def refuse_bypass_and_detachment(forward: Forward, links: list[CutLink], states: list[Tensor]) -> None:
     """With noise put in at every name of one run, each link must lead from noisy state to noisy state."""
     pairs = zip(links, states[:-1], strict=True)
     noise = {link.start: _noise(state, seed) for seed, (link, state) in enumerate(pairs)}
@@ -98,19 +98,22 @@ def refuse_bypass(forward: Forward, links: list[CutLink], states: list[Tensor]) 
             with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                 tensor.copy_(value)
     for link in links:
+        h = noisy[link.start].clone().requires_grad_()  # the clone is outside of any inference mode of the model
         with torch.enable_grad():
-            h = noisy[link.start].clone().requires_grad_()
             end = link(h)
-            cotangent = torch.zeros_like(end)
-            if not end.requires_grad or torch.autograd.grad(end, h, cotangent, allow_unused=True)[0] is None:
-                raise ValueError(
-                    f"the model has no derivative from '{link.start}' to {quoted(link.stop)}: a forward there "
-                    "runs under no_grad or detaches its input; remove that"
-                )
-        end = end.detach() if link.stop is None else end.detach() + noise[link.stop]
-        if not close(end, noisy[link.stop]):
+        end_noise = 0 if link.stop is None else noise[link.stop]
+        if not close(end.detach() + end_noise, noisy[link.stop]):
             raise ValueError(
                 f"a path goes around the cut at '{link.start}': the state there does not determine what reaches "
                 f"{quoted(link.stop)}; leave that name out, or cut where the paths have met (a block, not its "
                 "branch)"
             )
+        if not end.requires_grad or _gradient(end, h) is None:
+            raise ValueError(
+                f"the model has no derivative from '{link.start}' to {quoted(link.stop)}: a forward there "
+                "runs under no_grad or detaches its input; remove that"
+            )
+
+
+def _gradient(end: Tensor, h: Tensor) -> Tensor | None:
+    return torch.autograd.grad(end, h, torch.zeros_like(end), allow_unused=True)[0]

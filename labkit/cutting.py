@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from labkit._cut_checks import close, refuse_bypass, refuse_mixing, refuse_randomness, refuse_train_mode
+from labkit._cut_checks import close, refuse_bypass_and_detachment, refuse_mixing, refuse_randomness, refuse_train_mode
 from labkit._hooked import CutLink, Entries, Forward, copied, quoted, record
 from labkit._preflight import leave_as_it_was
 from labkit.chain import Chain
@@ -94,7 +94,7 @@ def cut(
         refuse_mixing(forward, names, states)
         ends = zip(names, [*names[1:], None], states[:-1], strict=True)
         links = [CutLink(forward, start, stop, like=h) for start, stop, h in ends]
-        refuse_bypass(forward, links, states)
+        refuse_bypass_and_detachment(forward, links, states)
     return Chain(links, names=names), states[0]
 
 
@@ -190,7 +190,7 @@ def _first_float_after(forward: Forward, name: str) -> str:
 
 
 def _pick_samples(
-    forward: Forward, names: list[str], states: list[Tensor], index: int | slice | Sequence[int] | Tensor
+    forward: Forward, names: list[str], states: list[Tensor], index: int | slice | Sequence[Any] | Tensor
 ) -> tuple[Forward, list[Tensor]]:
     """The forward of some samples alone, held to what the whole batch gave them."""
     batch = states[0].shape[0]

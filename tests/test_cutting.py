@@ -1,4 +1,4 @@
-"""`cut` against an independently hooked model: values, values from noisy states, Jacobians, and what it leaves behind."""
+"""`cut` against an independently hooked model: values also from noisy states, Jacobians, and what it leaves behind."""
 
 import copy
 import functools
@@ -177,7 +177,8 @@ def run(case: Case, name: str | None = None, h: Tensor | None = None) -> Tensor:
     def put(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
             return (h.clone(), *args[1:]), kwargs
-        return args, {key: h.clone() if key in ("features", "hidden_states") else value for key, value in kwargs.items()}
+        name = "features" if "features" in kwargs else "hidden_states"
+        return args, kwargs | {name: h.clone()}
 
     hooks = [] if name is None else [
         case.model.get_submodule(name).register_forward_pre_hook(put, with_kwargs=True)
