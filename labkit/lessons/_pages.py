@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.lessons._stage import Frame, webp
+from labkit.lessons._stage import Frame, Pixels, webp
 
 __all__ = ["CSS", "PLAYER", "grid", "page"]
 
@@ -30,17 +30,28 @@ def grid(labelled: Iterable[tuple[str, Frame]]) -> str:
     return f'<div style="{LAYOUT}">{"".join(cells)}</div>'
 
 
-def page(spec: Mapping[str, Any], frames: list[Frame], first: int) -> str:
+def page(spec: Mapping[str, Any], frames: Iterable[Frame], first: Frame, limit: int | None = None) -> str | None:
     """The player with all its frames; without scripts, the first picture.
 
     Args:
         spec: as of `Explorer.spec`.
         frames: one for each combination of the controls' values, the last control's running fastest.
-        first: the index of the frame to begin with.
+        first: the frame to begin with, which lies beneath all others.
+        limit: in bytes; None for none.
+
+    Returns:
+        HTML; None as soon as it passes the limit.
     """
-    carried = [{"src": _url(frame), "text": frame.text, "spots": frame.spots} for frame in frames]
-    data = json.dumps({**spec, "frames": carried}, ensure_ascii=False).replace("<", "\\u003c")
-    still = f'<img alt="{html.escape(frames[first].text)}" src="{carried[first]["src"]}">'
+    base = _url(first)
+    carried, size = [], len(base)
+    for frame in frames:
+        source = _url(frame, first.pixels)
+        carried.append({"src": source, "text": frame.text, "spots": frame.spots})
+        size += len(source)
+        if limit and size > limit:
+            return None
+    data = json.dumps({**spec, "base": base, "frames": carried}, ensure_ascii=False).replace("<", "\\u003c")
+    still = f'<img alt="{html.escape(first.text)}" src="{base}">'
     return (
         f'<style>{CSS}</style><div class="explorer"><noscript>{still}</noscript></div><script>{{{PLAYER}'
         f"const spec = {data}; player(document.currentScript.previousElementSibling, spec, async at => "
@@ -48,5 +59,5 @@ def page(spec: Mapping[str, Any], frames: list[Frame], first: int) -> str:
     )
 
 
-def _url(frame: Frame) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(webp(frame.pixels)).decode()}"
+def _url(frame: Frame, base: Pixels | None = None) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp(frame.pixels, base)).decode()}"

@@ -193,9 +193,18 @@ def png(rgba: Pixels) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def webp(rgba: Pixels) -> bytes:
-    """A lossless WebP in at most 256 colours, for pages: about 15 KB for a figure of lines."""
-    full, file = Image.fromarray(rgba).convert("RGB"), io.BytesIO()
+def webp(rgba: Pixels, base: Pixels | None = None) -> bytes:
+    """A lossless WebP in at most 256 colours, for pages.
+
+    Args:
+        rgba: the picture, (height, width, 4).
+        base: another picture that lies beneath; where both agree this one is transparent, and so much smaller.
+    """
+    full = Image.fromarray(rgba).convert("RGB")
     few = full.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # others grey the white
-    few.convert("RGB").save(file, "WEBP", lossless=True, method=4, quality=75)
+    image, file = few.convert("RGB"), io.BytesIO()
+    if base is not None:
+        changed = (rgba != base).any(-1)[..., None]
+        image = Image.fromarray(np.concatenate([np.asarray(image), np.full_like(changed, 255, np.uint8)], -1) * changed)
+    image.save(file, "WEBP", lossless=True, method=4, quality=75)
     return file.getvalue()

@@ -8,6 +8,7 @@ function player(root, spec, ask) {
   };
   const typeset = text => text.split(/(?<=\S)_(\w+)/).map((part, i) => i % 2 ? make('sub', {}, part) : part);
   const picture = make('img', {draggable: false, width: spec.width, height: spec.height});
+  if (spec.base) picture.style.backgroundImage = `url(${spec.base})`;   // frames hold only what differs from it
   const words = make('figcaption', {});
   const said = make('p', {className: 'said', ariaLive: 'polite'});
   const error = make('p', {className: 'error', role: 'alert'});

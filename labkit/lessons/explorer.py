@@ -12,68 +12,25 @@ import itertools
 import numbers
 import os
 import pkgutil
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.lessons import _pages
+from labkit.lessons._control import Control, minus
 from labkit.lessons._stage import Frame, Stage
 
 __all__ = ["Control", "Explorer", "ExplorerError", "Frame", "explore"]
 
 MIME = "application/vnd.labkit.explorer+json"
 KEPT_RESULTS = 256
-PAGE_DPI = 150  # one and a half pixels of the picture for one of the page: sharp, and 17 KB
+PLAIN, SHARP = 100, 150  # pixels per inch: one of the picture for one of the page, or one and a half
+PAGE_LIMIT = 600_000  # bytes above which a page has to do with the plain ones
 
 
 class ExplorerError(RuntimeError):
     """Some settings of the controls give no picture; the message names them and says why."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """A keyword of `compute` and its values, in order: a slider, or a menu where the values are words.
-
-    Args:
-        name: the keyword.
-        values: all values, hashable.
-        start: the value shown first, one of `values`.
-        label: what the reader sees and a screen reader says, such as "weight scale σ_w".
-        show: how a value is written.
-
-    Example:
-        >>> Control("depth", range(1, 21), 6, "depth", lambda d: f"{d} layers").say(6)
-        'depth 6 layers'
-    """
-
-    name: str
-    values: Any
-    start: Any
-    label: str
-    show: Callable[[Any], str] = str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
-        if len(set(self.values)) != len(self.values) or not self.values:
-            raise ValueError(f"control {self.name!r} needs values, each once; got {self.values}")
-        if self.start not in self.values:
-            values = ", ".join(map(str, self.values))
-            raise ValueError(f"control {self.name!r} cannot start at {self.start!r}; its values are {values}")
-
-    @property
-    def menu(self) -> bool:
-        """Whether the values are words."""
-        return isinstance(self.start, str)
-
-    def say(self, value: Any) -> str:
-        """Label and value, in words."""
-        return f"{self.label} {self.word(value)}"
-
-    def word(self, value: Any) -> str:
-        """The value as it is written."""
-        return _minus(self.show(value))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -184,7 +141,7 @@ class Explorer:
         """What `compute` returns, remembered."""
         return self._remembered(**values)
 
-    def frame(self, values: Mapping[str, Any], dpi: float | int = 100) -> Frame:
+    def frame(self, values: Mapping[str, Any], dpi: float | int = PLAIN) -> Frame:
         """The picture at a setting, and the sentence that says what it shows.
 
         Raises:
@@ -194,7 +151,7 @@ class Explorer:
         stage = self._stage(dpi)
         pixels = stage.pixels(data)
         spots = stage.spots(*(self._control(name).values for name in self.click)) if self.click else None
-        return Frame(pixels, f"{self.name(values)}: {_minus(self.summary(data))}.", spots)
+        return Frame(pixels, f"{self.name(values)}: {minus(self.summary(data))}.", spots)
 
     def settings(self) -> list[dict[str, Any]]:
         """All that a sweep tries: each control over all its values from the start, and all corners."""
@@ -203,7 +160,7 @@ class Explorer:
         return list({tuple(values.items()): values for values in each + corners}.values())
 
     def sweep(
-        self, settings: Sequence[Mapping[str, Any]] | None = None, dpi: float | int = 100
+        self, settings: Sequence[Mapping[str, Any]] | None = None, dpi: float | int = PLAIN
     ) -> Iterator[tuple[Mapping[str, Any], Frame]]:
         """Yield each setting with its frame, by default those of `settings()`.
 
@@ -231,10 +188,9 @@ class Explorer:
 
     def page(self) -> str:
         """Self-contained HTML for a static page: the player with its frames."""
-        kept = self._kept()
-        settings = self._product(kept)
-        frames = [self._offered(frame, kept) for _, frame in self.sweep(settings, PAGE_DPI)]
-        return _pages.page(self._shown(kept), frames, settings.index(self.start))
+        page = self._page(SHARP, PAGE_LIMIT) or self._page(PLAIN)
+        assert page is not None
+        return page
 
     def spec(self) -> dict[str, Any]:
         """What the player needs to know to show all values: plain data."""
@@ -269,6 +225,11 @@ class Explorer:
             c.name: tuple(value for value in c.values if value == c.start or value in self.static.get(c.name, ()))
             for c in self.controls
         }
+
+    def _page(self, dpi: int, limit: int | None = None) -> str | None:
+        kept = self._kept()
+        frames = (self._offered(frame, kept) for _, frame in self.sweep(self._product(kept), dpi))
+        return _pages.page(self._shown(kept), frames, self.frame(self.start, dpi), limit)
 
     def _offered(self, frame: Frame, kept: Mapping[str, Sequence[Any]]) -> Frame:
         """The frame with the places of those values alone that are offered."""
@@ -339,11 +300,6 @@ def explore(id: str, **overrides: Any) -> Explorer:
     if _in_kernel() and not front_end():
         chosen.prove()  # here and not while displaying, where IPython turns errors into text
     return chosen
-
-
-def _minus(text: str) -> str:
-    """The minus sign where a hyphen stands before a number, as the figures write it."""
-    return re.sub(r"(?<![\w.])-(?=[\d.∞])", "−", text)
 
 
 def front_end() -> bool:

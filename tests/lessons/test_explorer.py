@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import pkgutil
 import re
@@ -8,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 from labkit.lessons import explorers
 from labkit.lessons.explorer import MIME, Control, Explorer, ExplorerError, explore, front_end
@@ -225,6 +228,15 @@ def test_page_carries_the_frames_in_the_order_the_player_reads():
     ]
     assert len({frame["src"] for frame in carried["frames"]}) == 4
     assert all(frame["src"].startswith("data:image/webp;base64,") for frame in carried["frames"])
+
+
+def test_page_too_large_when_sharp_is_drawn_plain(monkeypatch):
+    explorer, sizes = declare(), []
+    for limit in (600_000, 10_000):
+        monkeypatch.setattr("labkit.lessons.explorer.PAGE_LIMIT", limit)
+        base = _carried(explorer.page())["base"].removeprefix("data:image/webp;base64,")
+        sizes.append(Image.open(io.BytesIO(base64.b64decode(base))).size)
+    assert sizes == [(1080, 495), (720, 330)]
 
 
 def test_page_offers_a_click_only_where_both_controls_are_offered():

@@ -75,3 +75,13 @@ def test_png_and_webp_hold_the_picture():
     assert np.abs(small - rgba[..., :3]).max() <= 24  # 256 colours
     np.testing.assert_array_equal(small[rgba[..., :3].min(-1) == 255], 255)  # white stays white
     assert len(webp(rgba)) < len(png(rgba)) / 2
+
+
+def test_webp_over_a_base_is_small_and_composes_to_the_picture():
+    stage = Stage(draw_curves, (1, 2), (1,), (7.2, 3.3), 60)
+    base, rgba = stage.pixels(3), stage.pixels(2)
+    over = webp(rgba, base)
+    composed = Image.alpha_composite(Image.fromarray(base), Image.open(io.BytesIO(over)).convert("RGBA"))
+    assert np.abs(np.asarray(composed, dtype=int) - rgba).max() <= 24
+    assert len(over) < len(webp(rgba))
+    assert Image.open(io.BytesIO(webp(base, base))).getextrema()[3] == (0, 0)
