@@ -17,10 +17,11 @@ import torch
 from labkit._data import data_file
 from labkit.lessons import _show, journal
 
-__all__ = ["MIME", "Entry", "Record", "claim", "entries", "judge"]
+__all__ = ["MIME", "Entry", "Record", "claim", "entries", "judge", "line", "written"]
 
 MIME = "application/vnd.labkit.claim+json"
 Outcome = Literal["holds", "fails", "undecided"]
+_DECIMALS = 6  # beyond this, powers of ten
 
 
 @dataclass(frozen=True)
@@ -125,22 +126,28 @@ def judge(claim_id: str, entry: Entry, samples: Any, predicted: Any, interval: f
 
 def line(record: Record) -> str:
     """One line of text for a record."""
-    places = _places(record)
-    numbers = [0.0 if abs(x) < 0.5 * 10.0**-places else x for x in (record.predicted, record.measured)]
     verdict = record.outcome + (
         ", as expected" if record.outcome == record.expected
         else f"; with the default parameters it {record.expected}"
-    )
-    return (
-        f"{record.id}  predicted {numbers[0]:.{places}f}  measured {numbers[1]:.{places}f}"
-        f" ± {record.half_width:.{places}f}  {verdict}"
-    )
+    )  # fmt: skip
+    predicted, measured, half_width = written(record)
+    return f"{record.id}  predicted {predicted}  measured {measured} ± {half_width}  {verdict}"
+
+
+def written(record: Record) -> tuple[str, str, str]:
+    """Prediction, measurement and half-width, to the decimals that the half-width gives a meaning to."""
+    places = _places(record)
+    if places > _DECIMALS:
+        return f"{record.predicted:.3g}", f"{record.measured:.2g}", f"{record.half_width:.1g}"
+    shown = [0.0 if abs(x) < 0.5 * 10.0**-places else x for x in (record.predicted, record.measured)]
+    return f"{shown[0]:.{places}f}", f"{shown[1]:.{places}f}", f"{record.half_width:.{places}f}"
 
 
 def _places(record: Record) -> int:
-    """Enough decimals for two digits of the half-width, at least three in a small number."""
-    size = record.half_width or max(abs(record.measured), abs(record.predicted)) * 1e-2 or 1e-2
-    return int(np.clip(1 - np.floor(np.log10(size)), 0, 12))
+    """Decimals for two digits of the half-width, or three of the numbers where it is zero."""
+    largest = max(abs(record.measured), abs(record.predicted))
+    size = record.half_width or (largest / 10 if largest else 0.1)
+    return max(0, 1 - int(np.floor(np.log10(size))))
 
 
 def _numbers(value: Any, name: str, claim_id: str) -> np.ndarray:

@@ -32,7 +32,7 @@ def report(
     root: Root = None,
 ) -> None:
     """Run the lessons headlessly and bind them into one page."""
-    from labkit.press import report as press
+    from labkit.press.report import build
     from labkit.press.run import execute_all
     from labkit.press.shelf import find_lesson, find_root, lessons
 
@@ -41,7 +41,7 @@ def report(
     folder = out or top / "report"
     given = _pairs(parameter) | _unless(profile, "fast", "profile") | _unless(device, "cpu", "device")
     runs = execute_all(chosen, folder / "executed", given, timeout=timeout, again=again)
-    page, honest = press.build(runs, folder)
+    page, honest = build(runs, folder)
     typer.echo(page)
     raise typer.Exit(0 if honest else 1)
 
@@ -72,8 +72,8 @@ def sync(
     root: Root = None,
 ) -> None:
     """Make each notebook and its percent script agree."""
-    from labkit.press import sync as press
     from labkit.press.shelf import find_root, lessons
+    from labkit.press.sync import sync as sync_one
 
     if keep not in (None, "source", "notebook"):
         raise ValueError(f"--keep is {keep!r}; source or notebook would do.")
@@ -81,7 +81,7 @@ def sync(
     top = find_root(root)
     bad = False
     for lesson in lessons(top):
-        action = press.sync(lesson, keep=side, check=check).action
+        action = sync_one(lesson, keep=side, check=check).action
         if action:
             typer.echo(f"{lesson.stem}: {action}" + (" (not yet)" if check and action != "both changed" else ""))
         if action == "both changed":

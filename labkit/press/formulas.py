@@ -1,0 +1,99 @@
+"""Formulas as native MathML, so that a page needs neither script nor network, and a font in which they can be read.
+
+Tokens stand for the formulas while the text goes through Markdown, which would take their signs for its own.
+"""
+
+import base64
+import io
+import re
+from functools import cache
+from pathlib import Path
+
+__all__ = ["MathError", "font_face", "formula", "restore", "set_aside"]
+
+_FORMULA = re.compile(
+    r"(?P<code>^(?P<fence>```|~~~).*?^(?P=fence)|(?P<tick>`+).+?(?P=tick))"
+    r"|(?P<escaped>\\\$)"
+    r"|\$\$(?P<block>.+?)\$\$"
+    r"|\$(?P<inline>(?!\s)(?:\\.|[^$\\\n]|\n(?!\s*\n))+?(?<!\s))\$(?!\d)",
+    re.DOTALL | re.MULTILINE,
+)
+_FONT = Path(__file__).parent / "template" / "stix-two-math.woff"
+# What a browser draws without its standing in the text: x in <mi>x</mi> is slanted, a root has its sign.
+_IMPLIED = [*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C), 0x221A, 0x2032]
+
+
+class MathError(ValueError):
+    """A formula that cannot be set."""
+
+
+def set_aside(text: str) -> tuple[str, list[str]]:
+    r"""Markdown with a token for each formula, and the formulas as MathML.
+
+    Args:
+        text: Markdown with `$…$` and `$$…$$`; code and `\$` are left alone.
+
+    Raises:
+        MathError: a formula with a macro that latex2mathml does not know.
+
+    Example:
+        >>> text, found = set_aside("cost \\$5, `$x$`, $y$")
+        >>> text, len(found)
+        ('cost \\$5, `$x$`, MATHTOKEN0000X', 1)
+    """
+    found: list[str] = []
+
+    def token(match: re.Match[str]) -> str:
+        if match["code"] or match["escaped"]:
+            return match[0]
+        found.append(formula(match["block"] or match["inline"], block=match["block"] is not None))
+        return f"MATHTOKEN{len(found) - 1:04d}X"
+
+    return _FORMULA.sub(token, text), found
+
+
+def restore(html: str, found: list[str]) -> str:
+    """HTML with the formulas back in the place of their tokens."""
+    return re.sub(r"MATHTOKEN(\d{4})X", lambda match: found[int(match[1])], html)
+
+
+@cache
+def formula(latex: str, block: bool = False) -> str:
+    """MathML of one formula.
+
+    Raises:
+        MathError: a macro that latex2mathml does not know.
+    """
+    from latex2mathml.converter import convert
+
+    try:
+        made = str(convert(latex.strip(), display="block" if block else "inline"))
+    except Exception as error:  # latex2mathml has a dozen of its own
+        raise MathError(f"the formula ${latex}$ cannot be set ({type(error).__name__}).") from None
+    if left := re.search(r">\s*(\\[A-Za-z]+)", made):
+        raise MathError(f"the formula ${latex}$ uses {left[1]}, which latex2mathml does not know.")
+    return made
+
+
+def font_face(html: str) -> str:
+    """A CSS rule that embeds STIX Two Math, cut down to what the formulas in `html` need."""
+    signs = {ord(sign) for part in re.findall(r"<math.*?</math>", html, re.DOTALL) for sign in part}
+    signs |= {int(code, 16) for code in re.findall(r"&#x([0-9A-Fa-f]+);", html)}
+    if not signs:
+        return ""
+    return f"@font-face{{font-family:'Lesson Math';src:url(data:font/woff;base64,{_subset(frozenset(signs))})}}"
+
+
+@cache
+def _subset(signs: frozenset[int]) -> str:
+    from fontTools import subset  # type: ignore[import-untyped]
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+
+    font = TTFont(_FONT)
+    cutter = subset.Subsetter(subset.Options(hinting=False, layout_features=["ssty", "dtls"], notdef_outline=True))
+    cutter.populate(unicodes=[*signs, *_IMPLIED])
+    cutter.subset(font)
+    font.flavor = "woff"
+    made = io.BytesIO()
+    font.save(made)
+    return base64.b64encode(made.getvalue()).decode()
