@@ -29,7 +29,7 @@ help:
 report: env  ## run all lessons headlessly and write one HTML report (DEVICE=cuda on a GPU machine)
 	@"$(BIN)/labkit" report --device $(DEVICE)
 
-test: with-browser lint types units  ## run every check: style, types, tests, notebooks
+test: with-browser lint types units notebooks  ## run every check: style, types, tests, notebooks
 	@echo "All checks passed."
 
 lab: env  ## open the lessons in JupyterLab, in your own copy that no update overwrites
