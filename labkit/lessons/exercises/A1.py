@@ -71,7 +71,7 @@ def _tanh_links(sizes: Sequence[int], seed: int) -> tuple[list[Tensor], Tensor, 
     return jacobians, v, (network(x + step * v) - network(x - step * v)) / (2 * step)
 
 
-_PUSH_SIZES = (((3, 3, 3, 3), 0), ((4, 6, 2), 7), ((5, 5), 3))
+_PUSH_SIZES = (((3, 3, 3, 3), 0), ((4, 4, 4), 7), ((5, 5), 3))  # square, so that every slip runs
 
 
 def _push_cases() -> list[tuple[Any, ...]]:
@@ -97,7 +97,8 @@ def _residual_cases() -> list[tuple[Any, ...]]:
 
 def _residual_oracle(branch: Tensor, alpha: float) -> Tensor:
     weight, h = _branch({1.0: 0, 0.1: 1, -2.0: 2}[alpha])
-    return torch.func.jacrev(lambda s: s + alpha * torch.tanh(weight @ s))(h)
+    truth: Tensor = torch.func.jacrev(lambda s: s + alpha * torch.tanh(weight @ s))(h)
+    return truth
 
 
 def _matrix_cases() -> list[tuple[Any, ...]]:
@@ -109,7 +110,8 @@ def _relu_network(weights: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 def _matrix_oracle(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    return torch.func.jacrev(functools.partial(_relu_network, weights))(x)
+    truth: Tensor = torch.func.jacrev(functools.partial(_relu_network, weights))(x)
+    return truth
 
 
 def _matrix_from_the_output(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -181,11 +183,11 @@ EXERCISES = (
                 "You summed J * v over the rows. The sum in a matrix–vector product runs over columns.",
             ),
         },
-        alternatives={
-            "one line": lambda jacobians, v: functools.reduce(lambda w, jacobian: jacobian @ w, jacobians, v),
-            "product first": lambda jacobians, v: functools.reduce(lambda p, jacobian: jacobian @ p, jacobians) @ v,
-            "numpy": lambda jacobians, v: push([jacobian.numpy() for jacobian in jacobians], v.numpy()).tolist(),
-        },
+        alternatives=(
+            lambda jacobians, v: functools.reduce(lambda w, jacobian: jacobian @ w, jacobians, v),
+            lambda jacobians, v: functools.reduce(lambda p, jacobian: jacobian @ p, jacobians) @ v,
+            lambda jacobians, v: push([jacobian.numpy() for jacobian in jacobians], v.numpy()).tolist(),
+        ),
         hints=(
             "Which link does a nudge of the input meet first: the first of the list or the last?",
             "You need one vector, replaced once for each Jacobian. No matrix times matrix.",
@@ -219,10 +221,10 @@ EXERCISES = (
                 "You forgot alpha.",
             ),
         },
-        alternatives={
-            "numpy": lambda branch, alpha: (alpha * branch).numpy() + torch.eye(4).numpy(),
-            "autograd": lambda branch, alpha: torch.func.jacrev(lambda h: h + alpha * (branch @ h))(branch[0]),
-        },
+        alternatives=(
+            lambda branch, alpha: (alpha * branch).numpy() + torch.eye(4).numpy(),
+            lambda branch, alpha: torch.func.jacrev(lambda h: h + alpha * (branch @ h))(branch[0]),
+        ),
         hints=(
             "A derivative of a sum is a sum of derivatives. There are two terms.",
             "The first term is h itself. Nudge one entry of h: which entries of h move?",
@@ -252,10 +254,10 @@ EXERCISES = (
                 "Your masks come from states that never met a ReLU: carry the state through it as well.",
             ),
         },
-        alternatives={
-            "autograd": lambda weights, x: torch.func.jacfwd(functools.partial(_relu_network, weights))(x),
-            "from the output": _matrix_from_the_output,
-        },
+        alternatives=(
+            lambda weights, x: torch.func.jacfwd(functools.partial(_relu_network, weights))(x),
+            _matrix_from_the_output,
+        ),
         hints=(
             "A ReLU multiplies each unit by 1 or by 0. Once x is fixed, so is the choice.",
             "Walk through the layers with two things in your hands: the state h and the product so far.",
@@ -290,10 +292,10 @@ EXERCISES = (
                 "Your rows sum to 2p, but probabilities always sum to 1: each row and column must sum to 0.",
             ),
         },
-        alternatives={
-            "autograd": lambda z: torch.func.jacrev(lambda logits: logits.softmax(0))(z),
-            "entry by entry": _softmax_by_entry,
-        },
+        alternatives=(
+            lambda z: torch.func.jacrev(lambda logits: logits.softmax(0))(z),
+            _softmax_by_entry,
+        ),
         hints=(
             "Write p_i = exp(z_i) / S and use the quotient rule. S depends on every logit.",
             "Two cases: j = i and j ≠ i. The second is − p_i p_j.",

@@ -14,7 +14,8 @@ __all__ = ["EXERCISES"]
 def length(points: Tensor) -> Tensor:
     """Length of the closed polygon through the points, (n, d)."""
     steps = points.roll(-1, dims=0) - points  # the last step leads back to the first point
-    return steps.norm(dim=1).sum()
+    lengths: Tensor = steps.norm(dim=1)
+    return lengths.sum()
 
 
 def _polygon(corners: int, radius: float, dimension: int) -> Tensor:
@@ -67,11 +68,11 @@ EXERCISES = (
                 "You measured the points' distances from the origin. A length is made of differences of neighbours.",
             ),
         },
-        alternatives={
-            "by hand": _by_hand,
-            "numpy": lambda points: float(sum(((points.numpy() - points.roll(1, 0).numpy()) ** 2).sum(1) ** 0.5)),
-            "closing step": lambda points: torch.cat([points, points[:1]]).diff(dim=0).norm(dim=1).sum(),
-        },
+        alternatives=(
+            _by_hand,
+            lambda points: float(sum(((points.numpy() - points.roll(1, 0).numpy()) ** 2).sum(1) ** 0.5)),
+            lambda points: torch.cat([points, points[:1]]).diff(dim=0).norm(dim=1).sum(),
+        ),
         hints=(
             "Between n points of a closed curve there are n steps, not n − 1.",
             "points.roll(-1, dims=0) puts every point's successor in its row; the last row gets the first point.",
