@@ -79,7 +79,7 @@ def claim(claim_id: str, samples: Any, predicted: Any, interval: float | None = 
 
     Example:
         >>> claim("A1.c1", [0.51, 0.49, 0.50], predicted=0.5)  # doctest: +SKIP
-        A1.c1  predicted 0.500  measured 0.500 ± 0.023  holds, as expected
+        A1.c1 · predicted 0.500 · measured 0.500 ± 0.023 · holds, as expected
     """
     known = entries()
     if claim_id not in known:
@@ -131,7 +131,7 @@ def line(record: Record) -> str:
         else f"; with the default parameters it {record.expected}"
     )  # fmt: skip
     predicted, measured, half_width = written(record)
-    return f"{record.id}  predicted {predicted}  measured {measured} ± {half_width}  {verdict}"
+    return f"{record.id} · predicted {predicted} · measured {measured} ± {half_width} · {verdict}"
 
 
 def written(record: Record) -> tuple[str, str, str]:

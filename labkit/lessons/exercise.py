@@ -135,7 +135,7 @@ def _judge(exercise: Exercise, given: list[Any]) -> Verdict:
             if all(map(lambda a, b: same(a, b, exercise.tolerance), given, slip)):
                 return Verdict("wrong", message)
     clue = _clue(given, expected, exercise.tolerance) if exercise.accepts is None else ""
-    return Verdict("wrong", f"it is no slip this check knows.{clue} {exercise.pointer}")
+    return Verdict("wrong", f"It is no slip this check knows.{clue} {exercise.pointer}")
 
 
 def _quietly(accepts: Callable[..., bool] | None, value: Any, *case: Any) -> bool:

@@ -6,8 +6,10 @@ Tokens stand for the formulas while the text goes through Markdown, which would 
 import base64
 import io
 import re
+import unicodedata
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 __all__ = ["MathError", "font_face", "formula", "restore", "set_aside"]
 
@@ -18,6 +20,7 @@ _FORMULA = re.compile(
     r"|\$(?P<inline>(?!\s)(?:\\.|[^$\\\n]|\n(?!\s*\n))+?(?<!\s))\$(?!\d)",
     re.DOTALL | re.MULTILINE,
 )
+_MATHML = "http://www.w3.org/1998/Math/MathML"
 _FONT = Path(__file__).parent / "template" / "stix-two-math.woff"
 # What a browser draws without its standing in the text: x in <mi>x</mi> is slanted, a root has its sign.
 _IMPLIED = [*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C), 0x221A, 0x2032]
@@ -72,13 +75,45 @@ def formula(latex: str, block: bool = False) -> str:
         raise MathError(f"the formula ${latex}$ cannot be set ({type(error).__name__}).") from None
     if left := re.search(r">\s*(\\[A-Za-z]+)", made):
         raise MathError(f"the formula ${latex}$ uses {left[1]}, which latex2mathml does not know.")
-    return made
+    return _spaced(made)
+
+
+def _spaced(made: str) -> str:
+    """The same with the spaces of TeX: latex2mathml takes ± and ∼ for letters, and `var` for an operator."""
+    ElementTree.register_namespace("", _MATHML)
+    root = ElementTree.fromstring(made)
+    for parent in list(root.iter()):
+        kind = parent.tag.removeprefix(f"{{{_MATHML}}}")
+        for child in list(parent):
+            _mend(child, inside_limits=kind in ("munder", "munderover"))
+        if kind in ("mrow", "math", "mtd", "mstyle"):
+            _separate_words(parent)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _mend(leaf: ElementTree.Element, inside_limits: bool) -> None:
+    text, letter, operator = leaf.text or "", f"{{{_MATHML}}}mi", f"{{{_MATHML}}}mo"
+    if leaf.tag == letter and text == "~":
+        leaf.tag, leaf.text = operator, "∼"
+    elif leaf.tag == letter and len(text) == 1 and unicodedata.category(text) == "Sm" and text not in "∂∇∞∀∃∅":
+        leaf.tag = operator
+    elif leaf.tag == operator and text in ("/", "|", "‖"):
+        leaf.attrib |= {"lspace": "0", "rspace": "0"}
+    elif leaf.tag == operator and text.isalpha() and len(text) > 1 and not inside_limits:
+        leaf.tag = letter
+
+
+def _separate_words(row: ElementTree.Element) -> None:
+    for place in range(len(row) - 2, -1, -1):
+        word, after = row[place], row[place + 1]
+        head = word if word.tag.endswith("}mi") or not len(word) else word[0]  # log, or the log of log₂
+        if head.tag.endswith("}mi") and len(head.text or "") > 1 and not after.tag.endswith(("}mo", "}mspace")):
+            row.insert(place + 1, ElementTree.Element(f"{{{_MATHML}}}mspace", width="0.167em"))
 
 
 def font_face(html: str) -> str:
     """A CSS rule that embeds STIX Two Math, cut down to what the formulas in `html` need."""
     signs = {ord(sign) for part in re.findall(r"<math.*?</math>", html, re.DOTALL) for sign in part}
-    signs |= {int(code, 16) for code in re.findall(r"&#x([0-9A-Fa-f]+);", html)}
     if not signs:
         return ""
     return f"@font-face{{font-family:'Lesson Math';src:url(data:font/woff;base64,{_subset(frozenset(signs))})}}"
