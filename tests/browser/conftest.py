@@ -1,28 +1,25 @@
 """A browser, a JupyterLab of its own in temporary folders, and what a test asks of an explorer on a page."""
 
-import contextlib
 import importlib.util
-import json
 import os
-import secrets
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 
 HERE = Path(__file__).parent
-FLAGS = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-READY = """() => { const context = window.jupyterapp?.shell.currentWidget?.sessionContext;
-    return context?.isReady && context.session?.kernel?.status === 'idle' }"""
 PICTURE = """image => { const canvas = document.createElement('canvas');
     canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
     canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL() }"""
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+jupyter_lab = _load("jupyter_lab")
 
 
 def pytest_collection_modifyitems(items):
@@ -34,24 +31,17 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def demo():
     """The module of demonstration explorers, which the notebooks of the tests import too."""
-    spec = importlib.util.spec_from_file_location("demo_explorer", HERE / "demo_explorer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _load("demo_explorer")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    named = os.environ.get("CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found:
-        missing = "no Chromium: `apt-get install chromium`, or set CHROMIUM to the path of a Chromium or Chrome"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    if not jupyter_lab.find_chromium():
+        pytest.fail(jupyter_lab.MISSING) if os.environ.get("CI") else pytest.skip(jupyter_lab.MISSING)
     from playwright.sync_api import sync_playwright
 
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS + sandbox)
+        chromium = jupyter_lab.launch(playwright)
         yield chromium
         chromium.close()
 
@@ -64,80 +54,9 @@ def screenshots(tmp_path_factory):
     return folder
 
 
-class Lab:
-    """A running JupyterLab whose settings, kernels and notebooks live in one temporary folder."""
-
-    def __init__(self, folder):
-        self.notebooks, self.token, self.port = folder / "notebooks", secrets.token_hex(16), _free_port()
-        self.notebooks.mkdir()
-        names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
-        own = {f"JUPYTER_{name}": folder / name.lower() for name in names}
-        own |= {f"JUPYTERLAB_{name}": folder / name.lower() for name in ("SETTINGS_DIR", "WORKSPACES_DIR")}
-        own |= {"IPYTHONDIR": folder / "ipython", "MPLCONFIGDIR": folder / "matplotlib"}
-        settings = {  # off-screen cells stay in the page, and no news covers it
-            "notebook-extension/tracker": {"windowingMode": "none"},
-            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-        }
-        for name, value in settings.items():
-            path = own["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(value))
-        self.log = folder / "server.log"
-        options = [
-            "--no-browser",
-            "--allow-root",
-            "--ip=127.0.0.1",
-            f"--port={self.port}",
-            "--ServerApp.port_retries=0",
-            f"--IdentityProvider.token={self.token}",
-            f"--ServerApp.root_dir={self.notebooks}",
-            "--LabApp.expose_app_in_browser=True",
-            "--LabApp.news_url=None",
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LABKIT_")}
-        environment |= {name: str(path) for name, path in own.items()}
-        environment.pop("MPLBACKEND", None)
-        with self.log.open("w") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
-            )
-
-    def wait(self, seconds=90):
-        for _ in range(4 * seconds):
-            if self.server.poll() is not None:
-                break
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=5).close()
-                return
-            time.sleep(0.25)
-        raise RuntimeError(f"JupyterLab does not answer: {self.log.read_text()[-1000:]}")
-
-    def stop(self):
-        self.server.terminate()
-        try:
-            self.server.wait(20)
-        except subprocess.TimeoutExpired:
-            self.server.kill()
-            self.server.wait()
-
-    def run(self, browser, notebook, name, timeout=180_000, **options):
-        """Open a notebook on a page, run all its cells, and return the page; its scripts' errors in `page.faults`."""
-        nbformat.write(notebook, self.notebooks / f"{name}.ipynb")
-        page = browser.new_page(viewport={"width": 1300, "height": 1600}, **options)
-        page.faults = []
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{name}.ipynb?token={self.token}&reset", timeout=60_000)
-        page.wait_for_function(READY, timeout=90_000)  # idle is shown before there is a kernel: this waits for it
-        page.set_default_timeout(timeout)
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.set_default_timeout(30_000)
-        return page
-
-
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory, browser):
-    running = Lab(tmp_path_factory.mktemp("lab"))
+    running = jupyter_lab.Lab(tmp_path_factory.mktemp("lab"))
     try:
         running.wait()
         yield running
@@ -180,9 +99,3 @@ class Shown:
 @pytest.fixture(scope="session")
 def shown():
     return Shown
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

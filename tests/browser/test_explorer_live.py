@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
 
 CELL = f"""import sys
@@ -17,9 +16,7 @@ SET = "(input, k) => { input.value = k; input.dispatchEvent(new Event('input')) 
 
 @pytest.fixture(scope="module")
 def page(lab, browser, screenshots):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    page = lab.run(browser, notebook, "demo")
+    page = lab.run(browser, CELL, "demo")
     try:
         yield page
     finally:

@@ -1,0 +1,34 @@
+"""The lessons as a learner meets them: opened in JupyterLab, run from top to bottom, their explorers moved by keyboard."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+LESSONS = [NOTEBOOKS / "00_start_here.ipynb", NOTEBOOKS / "A_formalization" / "A1_jacobian_chain.ipynb"]
+MOVED = "([image, said]) => image.alt && image.alt !== said"
+ERRORS = """() => [...document.querySelectorAll('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"],'
+    + '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')].map(e => e.innerText)"""
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_explorer_of_the_lesson_answers_to_arrow_keys(lab, browser, screenshots, shown, path):
+    page = lab.run(browser, nbformat.read(path, as_version=4), path.stem)
+    try:
+        assert page.evaluate(ERRORS) == []
+        titles = page.locator(".explorer").evaluate_all("all => all.map(e => e.ariaLabel)")
+        assert titles
+        for title in titles:
+            explorer = shown(page, title)
+            explorer.root.scroll_into_view_if_needed()
+            explorer.root.locator("img[alt]:not([alt=''])").wait_for()
+            before, said = explorer.picture(), explorer.image.get_attribute("alt")
+            explorer.root.get_by_role("slider").first.focus()
+            page.keyboard.press("ArrowRight")
+            page.wait_for_function(MOVED, arg=[explorer.image.element_handle(), said])
+            assert explorer.picture() != before
+        assert page.faults == []
+    finally:
+        page.screenshot(path=screenshots / f"{path.stem}.png", full_page=True)
+        page.close()
