@@ -34,9 +34,9 @@ def cut(
     """Cut a model into a chain of links between named modules.
 
     A name stands for the tensor *entering* that module: its first positional tensor, else its first tensor
-    keyword. k names give k links, and the last one runs to the model's output. The links run `model` itself, so
-    they follow its weights. All arguments given here (token ids, masks, positions) are frozen copies,
-    and so is the batch: a link takes states of exactly the shape that was cut.
+    keyword. k names give k links, and the last one runs to the model's output. The links run `model` itself: they
+    follow its weights and its mode, and each runs the layers before it once more. All arguments given here (token
+    ids, masks, positions) are frozen copies, and so is the batch: a link takes states of the shape that was cut.
 
     The cut is checked where it could be wrong: noise is added at every name in one run of the real model, seen by
     everything that holds the tensor there, and each link must reproduce the next noisy state to rounding.

@@ -147,12 +147,13 @@ def test_states_that_have_no_derivative() -> None:
         def forward(n: Net, x: Tensor) -> Tensor:
             x = n.a(x)
             with guard():
-                return n.b(x)
+                return n.c(n.b(x))
 
         return Net(forward)
 
     for guard in (torch.no_grad, torch.inference_mode):
-        refused(ValueError, "no derivative from 'b' to the output: a forward there runs", under(guard), ["a", "b"], X)
+        refused(ValueError, "no derivative from 'b' to 'c': a forward there runs", under(guard), ["a", "b", "c"], X)
+        refused(ValueError, "no derivative from 'a' to the output", under(guard), ["a"], X)
     detached = Net(lambda n, x: n.b(n.a(x).detach()))
     refused(ValueError, "no derivative from 'a' to 'b'", detached, ["a", "b"], X)
 
@@ -229,7 +230,7 @@ def test_index_of_arguments_that_are_not_per_sample() -> None:
             self.a = nn.Linear(4, 4).double()
 
         def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-            return self.a(x + positions[: x.shape[1]].sum())
+            return self.a(x + 1e-4 * positions[: x.shape[1]].sum())
 
     sentence = "picked by index differ .* whose first size is 3 was indexed"
     refused(ValueError, sentence, Mixed(), "a", X, X[:, 0], index=[0])
@@ -244,6 +245,16 @@ def test_a_link_takes_the_batch_that_was_cut() -> None:
     for wrong in (h[:1], torch.cat([h, h]), h[0], h.float()):
         with pytest.raises(ValueError, match=r"link at 'a' was cut for states of shape \(3, 4\) .* index= picks"):
             chain(wrong)
+
+
+def test_train_mode_after_the_cut_is_found_when_it_is_linearized() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)).double().eval()
+    chain, h = cut(model, ["0", "2"], X)
+    model.train()
+    with pytest.raises(ValueError, match=r"of link '0' is in a mode that makes Df random; call .eval\(\)"):
+        chain.linearize(h)
+    chain.eval().linearize(h)
+    assert not model.training
 
 
 def test_control_flow_that_changed_since() -> None:

@@ -321,6 +321,18 @@ def test_the_callers_guard_does_not_matter(guard: Callable[[], Any]) -> None:
     assert_close(chain.linearize(h).dense(), cut_case(case)[0].linearize(h).dense())
 
 
+def test_padding_keeps_ordinary_states_where_the_fast_path_would_nest_them() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, dtype=torch.float64)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    x, padding = noise(2, 3, 8), torch.tensor([[False, False, False], [False, False, True]])
+    chain, h = cut(model, "layers.*", x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        end = chain(h)
+    assert_close(end, model(x, src_key_padding_mask=padding))  # under grad torch takes the ordinary path
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_states_may_be_views_and_parameters() -> None:
     class Queries(nn.Module):
         def __init__(self, expand: bool) -> None:
