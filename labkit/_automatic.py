@@ -42,7 +42,7 @@ def derivative(function: Link, h: Tensor) -> Tensor:
     one = torch.ones_like(h)
     try:
         with fwd.dual_level():
-            slope = fwd.unpack_dual(function(fwd.make_dual(h, one))).tangent
+            slope: Tensor | None = fwd.unpack_dual(function(fwd.make_dual(h, one))).tangent  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError):  # no level left inside an outer jvp, or no forward formula
         return push_automatically(function, h.reshape(-1, 1), one.reshape(-1, 1, 1), None).reshape(h.shape)
     return torch.zeros_like(h) if slope is None else slope
@@ -51,41 +51,38 @@ def derivative(function: Link, h: Tensor) -> Tensor:
 def push_automatically(link: Link, h: Tensor, columns: Tensor | None, chunk_size: int | None) -> Tensor:
     """Push columns (B, n, k), or the identity, through the differential of any link at h: (B, n_out, k).
 
-    Forward mode where it exists and agrees with reverse mode on a probe, vmapped where vmap can, else a loop.
+    Forward mode where nobody differentiates the result and it agrees with reverse mode on a probe; else reverse mode:
+    torch differentiates forward mode through layer norm, `solve` and `det` silently wrong.
     """
     batch, size = h.shape[0], h[0].numel()
     with forward_mode_allowed():
-        with torch.no_grad():
-            size_out = link(h.detach())[0].numel()
-        unit = torch.eye(size, dtype=h.dtype, device=h.device).expand(batch, size, size)
-
-        def forward() -> Tensor:
-            pushed = _push(link, h, unit if columns is None else columns, chunk_size)
-            return pushed if _agrees(link, h, unit if columns is None else columns, pushed) else backward()
-
-        def backward() -> Tensor:
-            rows = torch.eye(size_out, dtype=h.dtype, device=h.device).expand(batch, size_out, size_out)
-            dense = pull_automatically(link, h, rows, chunk_size).mT
-            return dense if columns is None else dense @ columns
-
-        if columns is None and size_out < size:
-            return backward()
-        try:
-            return forward()
-        except (RuntimeError, NotImplementedError):  # operations without a forward formula
-            return backward()
+        out = link(h)
+        size_out = out[0].numel()
+        if not out.requires_grad and (columns is not None or size <= size_out):
+            frame = _identity(h, size) if columns is None else columns
+            try:
+                pushed = _push(link, h, frame, chunk_size)
+            except (RuntimeError, NotImplementedError):  # operations without a forward formula
+                pushed = None
+            if pushed is not None and _agrees(link, h, frame, pushed):
+                return pushed
+        dense = pull_automatically(link, h, _identity(h, size_out), chunk_size).mT
+        return dense if columns is None else dense @ columns
 
 
 def pull_automatically(link: Link, h: Tensor, rows: Tensor, chunk_size: int | None) -> Tensor:
     """Pull covectors (B, n_out, r) back through the link at h: J^T rows, (B, n, r)."""
     with forward_mode_allowed():
         try:
-            out, pullback = vjp(link, h)
-            return _over_columns(
-                lambda row: pullback(row.reshape(out.shape))[0].reshape(len(h), -1), rows, chunk_size
-            )
+            pullback = _pullback(link, h)
+            return _over_columns(pullback, rows, chunk_size)
         except (RuntimeError, NotImplementedError):  # what functorch cannot trace, plain autograd can
             return torch.stack([_pull_once(link, h, row) for row in rows.unbind(-1)], -1)
+
+
+def _pullback(link: Link, h: Tensor) -> Link:
+    out, pull = vjp(link, h)[:2]
+    return lambda row: pull(row.reshape(out.shape))[0].reshape(len(h), -1)
 
 
 def _push(link: Link, h: Tensor, columns: Tensor, chunk_size: int | None) -> Tensor:
@@ -96,12 +93,17 @@ def _push(link: Link, h: Tensor, columns: Tensor, chunk_size: int | None) -> Ten
     return _over_columns(column, columns, chunk_size)
 
 
+def _identity(h: Tensor, size: int) -> Tensor:
+    return torch.eye(size, dtype=h.dtype, device=h.device).expand(h.shape[0], size, size)
+
+
 def _over_columns(function: Link, columns: Tensor, chunk_size: int | None) -> Tensor:
     try:
-        mapped: Tensor = vmap(function, in_dims=-1, out_dims=-1, chunk_size=chunk_size)(columns)
+        # out_dims=-1 returns garbage where the output does not depend on the column
+        mapped: Tensor = vmap(function, in_dims=-1, chunk_size=chunk_size)(columns)
     except (RuntimeError, NotImplementedError):  # data-dependent control flow
         return torch.stack([function(v) for v in columns.unbind(-1)], -1)
-    return mapped
+    return mapped.movedim(0, -1)
 
 
 def _pull_once(link: Link, h: Tensor, row: Tensor) -> Tensor:

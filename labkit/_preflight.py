@@ -6,16 +6,21 @@ Each check raises one sentence that names the argument, what came and what would
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from labkit.links import rule_of
 
-__all__ = ["check_finite", "check_input", "check_memory", "check_modes", "check_purity", "evaluate", "is_known", "leave_as_it_was", "unsteady"]  # fmt: skip
+__all__ = [
+    "available_bytes", "check_finite", "check_input", "check_memory", "check_modes", "check_purity", "check_weights",
+    "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
+]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
 
@@ -44,8 +49,13 @@ def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Ten
     """The states [h_0 … h_L]; raises where two links do not compose, or one loses the batch or overwrites its input."""
     states = [x]
     for link, name in zip(links, names, strict=True):
-        h = states[-1]
+        h = states[-1].clone() if len(states) == 1 else states[-1]  # a link that writes must not reach the caller's x
         version = -1 if h.is_inference() else h._version
+        if len(h.shape) != _axes(link, h):
+            raise ValueError(
+                f"link '{name}' takes a state of shape {tuple(h.shape)} for one image without batch axis; "
+                "give (B, channels, …), x[None] for a single one"
+            )
         try:
             out = link(h)
         except torch.OutOfMemoryError:
@@ -65,6 +75,8 @@ def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Ten
                 f"link '{name}' turns shape {tuple(h.shape)} into {tuple(out.shape)} and loses the batch of {len(h)}; "
                 "a link keeps the batch axis first and does not flatten or reduce it"
             )
+        if out.dtype != h.dtype:
+            raise ValueError(f"link '{name}' turns {h.dtype} into {out.dtype}; a chain keeps the dtype of x throughout")
         if version >= 0 and h._version != version:
             raise ValueError(
                 f"link '{name}' overwrites its input in place, a state that the chain keeps; set inplace=False in it"
@@ -73,79 +85,90 @@ def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Ten
     return states
 
 
+def _axes(link: Link, h: Tensor) -> int:
+    """How many axes a batch has for the link, where it would take a batch for one image and mix the samples."""
+    while isinstance(link, nn.Sequential) and len(link):
+        link = link[0]
+    return len(link.kernel_size) + 2 if isinstance(link, _ConvNd) and h.ndim == len(link.kernel_size) + 1 else h.ndim
+
+
 def check_weights(links: Sequence[Link], names: Sequence[str]) -> None:
-    """Refuse parameters with NaN or Inf, naming the link and the parameter."""
-    modules = [(link, name) for link, name in zip(links, names, strict=True) if isinstance(link, nn.Module)]
+    """Refuse parameters with NaN or Inf that a state may hide, as tanh does; `check_finite` sees the others."""
+    modules = [
+        (link, name)
+        for link, name in zip(links, names, strict=True)
+        if isinstance(link, nn.Module) and not shows_faults(link)
+    ]
     parameters = [p for link, _ in modules for p in link.parameters()]
-    if not parameters:
-        return
     with torch.no_grad():
-        if nn.utils.get_total_norm(parameters).isfinite():
+        if not parameters or nn.utils.get_total_norm(parameters).isfinite():
             return
         for link, name in modules:  # the norm may overflow where every weight is finite, so look closely
-            for path, parameter in link.named_parameters():
-                if not parameter.isfinite().all():
-                    raise ValueError(f"parameter '{path}' of link '{name}' holds NaN or Inf; repair or reload the weights")
+            path = _broken_parameter(link)
+            if path:
+                raise ValueError(f"parameter '{path}' of link '{name}' holds NaN or Inf; repair or reload the weights")
 
 
-def check_finite(states: Sequence[Tensor], names: Sequence[str]) -> None:
+def check_finite(links: Sequence[Link], names: Sequence[str], states: Sequence[Tensor]) -> None:
     """Refuse states with NaN or Inf, naming the link that produced it first and the samples."""
     with torch.no_grad():
-        if torch.stack([h.sum(dtype=torch.float64 if h.dtype == torch.float16 else None) for h in states]).isfinite().all():
+        if torch.cat([h.reshape(-1) for h in states]).isfinite().all():
             return
         for depth, h in enumerate(states):
             bad = (~h.isfinite()).reshape(len(h), -1).any(1).nonzero().flatten().tolist()
             if bad and depth == 0:
                 raise ValueError(f"x holds NaN or Inf in sample {_few(bad)}; remove or repair these samples")
             if bad:
+                path = _broken_parameter(links[depth - 1])
+                cure = f"repair its parameter '{path}'" if path else "use smaller weights or inputs, or a wider dtype"
                 raise ValueError(
-                    f"link '{names[depth - 1]}' is the first to produce NaN or Inf, in sample {_few(bad)}; "
-                    "use smaller weights or inputs, or a wider dtype"
+                    f"link '{names[depth - 1]}' is the first to produce NaN or Inf, in sample {_few(bad)}; {cure}"
                 )
 
 
-def check_modes(links: Sequence[Link], names: Sequence[str]) -> None:
+def _broken_parameter(link: Link) -> str | None:
+    parameters = link.named_parameters() if isinstance(link, nn.Module) else ()
+    return next((path for path, parameter in parameters if not parameter.isfinite().all()), None)
+
+
+def check_modes(link: Link, name: str) -> None:
     """Refuse dropout and batch norm in train mode, also deep inside a link, before anything is run."""
-    for link, name in zip(links, names, strict=True):
-        if is_known(link):
-            continue
-        fault = unsteady(link)
-        if fault is not None:
-            path, effect = fault
-            where = f"submodule '{path}' of link '{name}'" if path else f"link '{name}'"
-            raise ValueError(f"{where} is in a mode that makes Df {effect}; call .eval() on the model first")
+    fault = unsteady(link)
+    if fault is not None:
+        path, effect = fault
+        where = f"submodule '{path}' of link '{name}'" if path else f"link '{name}'"
+        raise ValueError(f"{where} is in a mode that makes Df {effect}; call .eval() on the model first")
 
 
-def check_purity(links: Sequence[Link], names: Sequence[str], states: Sequence[Tensor]) -> None:
-    """Refuse links whose output is random or mixes samples, found by running them, unless a rule proves them pure."""
-    for link, name, h, out in zip(links, names, states, states[1:], strict=False):
-        if is_known(link):
-            continue
-        if is_stochastic(link, h, out):
-            raise ValueError(f"link '{name}' gives two answers for one state, so Df is random; call .eval() or fix its randomness")
-        if is_batch_coupled(link, h, out):
-            raise ValueError(
-                f"link '{name}' lets one sample change the output of another, so Df is batch-coupled; "
-                "call .eval(), or make it act on each sample by itself"
-            )
+def check_purity(link: Link, name: str, h: Tensor, out: Tensor) -> None:
+    """Refuse a link whose output is random or mixes samples, found by running it again."""
+    if is_stochastic(link, h, out):
+        raise ValueError(
+            f"link '{name}' gives two answers for one state, so Df is random; call .eval() or fix its randomness"
+        )
+    if is_batch_coupled(link, h, out):
+        raise ValueError(
+            f"link '{name}' lets one sample change the output of another, so Df is batch-coupled; "
+            "call .eval(), or make it act on each sample by itself"
+        )
 
 
-def check_memory(links: Sequence[Link], states: Sequence[Tensor], chunk_size: int | None) -> None:
+def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: int | None) -> None:
     """Refuse dense Jacobians that would not fit, with the figure and the way out."""
     sizes = [h[0].numel() for h in states]
     batch, item = len(states[0]), states[0].element_size()
-    kept = sum(batch * n * m * item for n, m in zip(sizes, sizes[1:], strict=False))
+    kept = sum(batch * n * m * item for n, m in pairwise(sizes))
     work = 0
-    for link, n, m in zip(links, sizes, sizes[1:], strict=False):
-        if not is_known(link):
-            work = max(work, 2 * batch * min(n, m, chunk_size or n) * (n + m) * item)
+    for index in unknown:  # links without a rule: their columns are all alive at once
+        n, m = sizes[index : index + 2]
+        work = max(work, 2 * batch * min(n, m, chunk_size or n) * (n + m) * item)
     if kept + work < 2**26:
         return
     free = available_bytes(states[0].device)
     if kept > free:
         raise MemoryError(
-            f"the dense Jacobians of {len(links)} links on {batch} samples need {_gigabytes(kept)}, {_gigabytes(free)} are "
-            "free; use dense=False and push a basis, or fewer samples"
+            f"the dense Jacobians of {len(sizes) - 1} links on {batch} samples need {_gigabytes(kept)}, {_gigabytes(free)} "
+            "are free; use dense=False and push a basis, or fewer samples"
         )
     if kept + work > free:
         raise MemoryError(
@@ -157,15 +180,17 @@ def check_memory(links: Sequence[Link], states: Sequence[Tensor], chunk_size: in
 def is_known(link: Link) -> bool:
     """Whether rules prove that the link is deterministic, acts on each sample by itself, and writes nothing."""
     rule = rule_of(link)
-    if rule is None or getattr(link, "inplace", False):
+    if rule is None or not rule.is_pure(link):
         return False
-    if isinstance(link, _BatchNorm):
-        return not link.training and link.running_mean is not None
-    if isinstance(link, _DropoutNd):
-        return not link.training
-    if type(link).__module__ == "torch.nn.utils.parametrize":  # a parametrized weight may change when it is read
+    if isinstance(link, nn.Module) and "parametrizations" in link._modules:  # a weight that may change when it is read
         return False
     return all(is_known(part) for part in rule.parts(link))
+
+
+def shows_faults(link: Link) -> bool:
+    """Whether NaN or Inf in a weight of the link must show in its output."""
+    rule = rule_of(link)
+    return rule is not None and rule.shows_faults and all(shows_faults(part) for part in rule.parts(link))
 
 
 def unsteady(link: Link) -> tuple[str, str] | None:
@@ -245,7 +270,7 @@ def available_bytes(device: torch.device) -> float:
     return free
 
 
-def _gigabytes(count: float) -> str:
+def _gigabytes(count: int | float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 

@@ -3,9 +3,9 @@
 It evaluates, slices and adds; its states and its linearization at x are what geometry measures.
 """
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ from labkit import _preflight as preflight
 from labkit._automatic import forward_mode_allowed, pull_automatically
 from labkit._kinks import is_smooth
 from labkit.linearization import Jacobian, Linearization
-from labkit.links import IN_TURN, add_rule, jacobian, push
+from labkit.links import IN_TURN, add_rule, jacobian, push_columns
 
 __all__ = ["Chain", "LinkReport"]
 
@@ -72,7 +72,7 @@ class Chain(nn.Module):
         torch.Size([5, 2, 3])
     """
 
-    def __init__(self, links: Iterable[Any], names: Sequence[str] | None = None):
+    def __init__(self, links: Any, names: Sequence[str] | None = None):
         super().__init__()
         if callable(links) and not hasattr(links, "__iter__"):
             raise TypeError(f"links is one {type(links).__name__}; give an iterable of links, as in Chain([link])")
@@ -144,18 +144,19 @@ class Chain(nn.Module):
         preflight.check_input(x)
         with preflight.leave_as_it_was(self._links, x), torch.no_grad(), forward_mode_allowed():
             states = preflight.evaluate(self._links, self._names, x)
-            preflight.check_finite(states, self._names)
+            preflight.check_finite(self._links, self._names, states)
             return [
                 _report(name, link, h, out)
                 for name, link, h, out in zip(self._names, self._links, states, states[1:], strict=False)
             ]
 
     def linearize(self, x: Tensor, *, dense: bool = True, chunk_size: int | None = None) -> Linearization:
-        """The Jacobian of every link at x, differentiable in x and in the parameters.
+        """The Jacobian of every link at x, all checks of the links' behaviour made first.
 
         Args:
             x: a batch of points (B, *s), floating.
-            dense: tensors; False gives lazy operators that push and pull frames by automatic differentiation.
+            dense: tensors, differentiable in x and in the parameters; False gives lazy operators, which push and
+                pull frames by automatic differentiation and whose results are detached.
             chunk_size: columns that a link without a rule is differentiated along at once; all by default.
 
         Returns:
@@ -172,30 +173,58 @@ class Chain(nn.Module):
             >>> lin.sizes, lin[1].shape
             ([3, 4, 4], torch.Size([5, 4, 4]))
         """
+        if torch.is_inference_mode_enabled():
+            with _no_gradients():
+                return self.linearize(x, dense=dense, chunk_size=chunk_size)
         links, names = self._links, self._names
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}; give a positive number of columns, or None for all")
         preflight.check_input(x)
-        preflight.check_modes(links, names)
+        x = _ordinary(x)
+        unknown = [index for index, link in enumerate(links) if not preflight.is_known(link)]
+        for index in unknown:
+            preflight.check_modes(links[index], names[index])
         preflight.check_weights(links, names)
-        with preflight.leave_as_it_was(links, x):
+        with preflight.leave_as_it_was([links[index] for index in unknown], x):
             states = preflight.evaluate(links, names, x)
-            preflight.check_finite(states, names)
-            preflight.check_purity(links, names, states)
+            preflight.check_finite(links, names, states)
+            for index in unknown:
+                preflight.check_purity(links[index], names[index], *states[index : index + 2])
             if not dense:
-                return Linearization([_lazy(*stage, chunk_size) for stage in zip(links, states, states[1:], strict=False)])
-            preflight.check_memory(links, states, chunk_size)
-            return Linearization([jacobian(link, h, chunk_size) for link, h in zip(links, states, strict=False)])
+                stages = zip(links, states, states[1:], strict=False)
+                return Linearization([_lazy(*stage, chunk_size) for stage in stages])
+            preflight.check_memory(states, unknown, chunk_size)
+            return Linearization([jacobian(link, h, chunk_size) for link, h in zip(links, states[:-1], strict=True)])
 
 
 def _lazy(link: Link, h: Tensor, out: Tensor, chunk_size: int | None) -> Jacobian:
+    h = h.detach()
+
+    def detached(function: Callable[..., Tensor]) -> Link:
+        def apply(frame: Tensor) -> Tensor:
+            with _no_gradients():
+                return function(link, h, _ordinary(frame), chunk_size)
+
+        return apply
+
     return Jacobian(
-        push=functools.partial(push, link, h, chunk_size=chunk_size),
-        pull=functools.partial(pull_automatically, link, h, chunk_size=chunk_size),
+        push=detached(push_columns),
+        pull=detached(pull_automatically),
         shape=torch.Size((len(h), out[0].numel(), h[0].numel())),
         dtype=h.dtype,
         device=h.device,
     )
+
+
+@contextmanager
+def _no_gradients() -> Iterator[None]:
+    """No graph of our results, and no inference mode, in which reverse mode records nothing at all."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _ordinary(x: Tensor) -> Tensor:
+    return x.clone() if x.is_inference() else x
 
 
 def _report(name: str, link: Link, h: Tensor, out: Tensor) -> LinkReport:

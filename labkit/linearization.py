@@ -15,7 +15,7 @@ __all__ = ["Jacobian", "Linearization"]
 
 @dataclass(frozen=True)
 class Jacobian:
-    """One link's Jacobian as an operator, applied by automatic differentiation and never stored.
+    """One link's Jacobian as an operator, applied by automatic differentiation and never stored; its results are detached.
 
     Attributes:
         push: columns (B, n_in, k) -> (B, n_out, k).
@@ -85,7 +85,7 @@ class Linearization:
             if (jac.shape[0], jac.dtype, jac.device) != (first.shape[0], first.dtype, first.device):
                 raise ValueError(
                     f"jacobians[{index}] has batch {jac.shape[0]}, {jac.dtype} on {jac.device}, but jacobians[0] has "
-                    f"batch {first.shape[0]}, {first.dtype} on {first.device}; give all links one batch, dtype and device"
+                    f"batch {first.shape[0]}, {first.dtype} on {first.device}; give all links the same three"
                 )
             if index and jac.shape[2] != self._jacobians[index - 1].shape[1]:
                 raise ValueError(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from labkit._automatic import derivative, push_automatically
 
-__all__ = ["IN_TURN", "Layer", "Residual", "Rule", "add_rule", "jacobian", "push", "rule_of"]
+__all__ = ["IN_TURN", "Layer", "Residual", "Rule", "add_rule", "jacobian", "push", "push_columns", "rule_of"]
 
 Link = Callable[[Tensor], Tensor]
 Frame = Tensor | None  # (B, n, k) columns; (B, n) a diagonal matrix; None the identity
@@ -85,11 +85,15 @@ class Rule:
 
     Attributes:
         push: (link, h, frame, chunk_size) -> frame.
-        parts: the links that this one calls; its purity is theirs.
+        parts: the links that this one calls; it is pure only if they are.
+        is_pure: whether the link, in its present mode, is deterministic, acts on each sample alone and writes nothing.
+        shows_faults: whether NaN or Inf in a weight must show in the output; a later part may hide it.
     """
 
     push: Callable[[Any, Tensor, Frame, int | None], Frame]
     parts: Callable[[Any], Iterable[Link]] = lambda link: ()
+    is_pure: Callable[[Any], bool] = lambda link: True
+    shows_faults: bool = True
 
 
 def rule_of(link: Link) -> Rule | None:
@@ -124,6 +128,13 @@ def push(link: Link, h: Tensor, frame: Frame, chunk_size: int | None = None) -> 
     if frame is None or frame.ndim == 3:
         return push_automatically(link, h, frame, chunk_size)
     return push_automatically(link, h, None, chunk_size) * frame[:, None, :]
+
+
+def push_columns(link: Link, h: Tensor, columns: Tensor, chunk_size: int | None = None) -> Tensor:
+    """`push` of columns (B, n, k), which come out as columns (B, n_out, k)."""
+    pushed = push(link, h, columns, chunk_size)
+    assert pushed is not None  # only the identity is ever None
+    return pushed
 
 
 def jacobian(link: Link, h: Tensor, chunk_size: int | None = None) -> Tensor:
@@ -209,10 +220,7 @@ def _push_residual(link: Residual, h: Tensor, frame: Frame, chunk_size: int | No
     branch = push(link.branch, h, frame, chunk_size)
     if branch is None:
         branch = torch.ones_like(h).reshape(len(h), -1)
-    if branch.ndim == 2:
-        skip = torch.ones_like(branch) if frame is None else frame
-    else:
-        skip = _skip(frame, h)
+    skip = _skip(frame, h, diagonal=branch.ndim == 2)
     scale = link.scale
     if not isinstance(scale, Tensor):
         return torch.add(skip, branch, alpha=scale)
@@ -222,8 +230,10 @@ def _push_residual(link: Residual, h: Tensor, frame: Frame, chunk_size: int | No
     return torch.addcmul(skip, branch, scale.reshape(()) if scale.numel() == 1 else scale)
 
 
-def _skip(frame: Frame, h: Tensor) -> Tensor:
-    return torch.eye(h[0].numel(), dtype=h.dtype, device=h.device) if frame is None else _dense(frame, h)
+def _skip(frame: Frame, h: Tensor, diagonal: bool) -> Tensor:
+    if diagonal:
+        return torch.ones_like(h).reshape(len(h), -1) if frame is None else frame
+    return _dense(frame, h)
 
 
 def _push_in_turn(link: Iterable[Link], h: Tensor, frame: Frame, chunk_size: int | None) -> Frame:
@@ -260,18 +270,22 @@ def _is_elementwise(activation: Link, linear: nn.Linear) -> bool:
 
 
 _IDENTITY = Rule(_push_identity)
-_ELEMENTWISE = Rule(_push_elementwise)
+_ELEMENTWISE = Rule(_push_elementwise, is_pure=lambda link: not getattr(link, "__dict__", {}).get("inplace", False))
 _AFFINE = Rule(_push_affine)
-IN_TURN = Rule(_push_in_turn, lambda link: link)
+IN_TURN = Rule(_push_in_turn, parts=lambda link: link, shows_faults=False)
 
 _RULES: dict[Any, Rule] = {
     nn.Linear.forward: Rule(_push_linear),
     nn.LayerNorm.forward: Rule(_push_layer_norm),
     nn.Sequential.forward: IN_TURN,
+    nn.Dropout.forward: Rule(_push_identity, is_pure=lambda link: not link.training),
+    nn.BatchNorm1d.forward: Rule(
+        _push_elementwise, is_pure=lambda link: not link.training and link.running_mean is not None
+    ),
     Layer.forward: Rule(_push_layer, _layer_parts),
     Residual.forward: Rule(_push_residual, lambda link: (link.branch,)),
 }
-_RULES |= {kind.forward: _IDENTITY for kind in (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout)}
+_RULES |= {kind.forward: _IDENTITY for kind in (nn.Identity, nn.Flatten, nn.Unflatten)}
 _RULES |= {
     kind.forward: _AFFINE
     for kind in (
@@ -284,7 +298,6 @@ _RULES |= {
     for kind in (
         nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Mish,
         nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.PReLU,
-        nn.BatchNorm1d,
     )
 }  # fmt: skip
 _FUNCTIONS = {
