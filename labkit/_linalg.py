@@ -14,6 +14,7 @@ __all__ = [
     "LN2",
     "column_norms",
     "departure_from_normality",
+    "inverse_triangular",
     "lift",
     "qr",
     "row_norms",
@@ -56,6 +57,13 @@ def rows_sorted_qr(
     return Q[batch, order.argsort(-1)], R
 
 
+def inverse_triangular(R: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
+    """The inverse of a regular upper triangular matrix."""
+    eye = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device)
+    inverse: Tensor = torch.linalg.solve_triangular(R, eye, upper=True)
+    return inverse
+
+
 def svd(
     A: Float[Tensor, "*batch m n"],
 ) -> tuple[Float[Tensor, "*batch m p"], Float[Tensor, "*batch p"], Float[Tensor, "*batch p n"]]:
@@ -71,13 +79,21 @@ def svdvals(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch p"]:
 
 
 def column_norms(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch n"]:
-    """Euclidean norms of the columns."""
-    return A.square().sum(-2).sqrt()
+    """Euclidean norms of the columns, also where their squares would underflow."""
+    return _norms(A, -2)
 
 
 def row_norms(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m"]:
-    """Euclidean norms of the rows."""
-    return A.square().sum(-1).sqrt()
+    """Euclidean norms of the rows, also where their squares would underflow."""
+    return _norms(A, -1)
+
+
+def _norms(A: Tensor, dim: int) -> Tensor:
+    found = A.square().sum(dim).sqrt()
+    if (found < 1e-140).any():
+        largest = A.abs().amax(dim, keepdim=True).clamp(min=torch.finfo(A.dtype).tiny)
+        found = (A / largest).square().sum(dim).sqrt() * largest.squeeze(dim)
+    return found
 
 
 def take_columns(A: Float[Tensor, "batch m n"], order: Tensor) -> Float[Tensor, "batch m p"]:

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from labkit._linalg import (
     LN2,
     column_norms,
+    inverse_triangular,
     lift,
     qr,
     row_norms,
@@ -33,9 +34,11 @@ Matrices = Float[Tensor, "batch m n"]
 Vectors = Float[Tensor, "batch p"]
 
 _LOST = -1e30  # log 0 inside the fold: differences of it are finite, those of -inf are not
-_TINY = 1e-140  # its square is still a normal number
+_TINY = 1e-300  # a divisor for what is zero
 _DEEP = -200.0  # e^-200 stands for anything smaller: no denormals, and a relative error of e^-200
 _EPS = 2.0**-52
+_ROUNDING = 4 * _EPS  # of a row, times the size of the link: what is smaller is taken for noise
+_DOUBTFUL = 1e8  # times the noise: below this the noise of the other columns is asked as well
 _HELD = 2**18  # entries of W that are held back to be finished in one call
 _TRUSTING, _CAREFUL = 300.0, 7.0  # nats that one svdvals is asked to resolve
 
@@ -102,17 +105,17 @@ def log_volumes(links: Links, start: Matrices, depths: Sequence[int]) -> Float[T
     found = {0: volume}
     alive = torch.ones_like(volume, dtype=torch.bool)
     for depth, link in enumerate(links, start=1):
-        push = _push(link, depth - 1, X)
-        k = push.M.shape[-1]
-        with torch.no_grad():
-            X, R = rows_sorted_qr(push.M)
-            kept = _significant(X, R, torch.ones_like(R[:, 0]), push.noise)
-            alive = alive & kept.diagonal(dim1=-2, dim2=-1).all(-1) & (R.shape[-2] == k)
-        if push.M.requires_grad and alive.any():
-            # a sample without volume goes on as a constant, for a singular QR has no derivative
-            X, R = rows_sorted_qr(torch.where(alive[:, None, None], push.M, X))
-        logs = torch.where(alive[:, None], R.diagonal(dim1=-2, dim2=-1).abs(), 1.0).log()
-        volume = volume + logs.sum(-1) + k * LN2 * push.exponent
+        for factor in _factors(link, depth - 1, start.shape[-1]):
+            push = factor.push(X)
+            k = push.M.shape[-1]
+            with torch.no_grad():
+                X, R = rows_sorted_qr(push.M)
+                alive = alive & _alive(X, R, torch.ones_like(R[:, 0]), push.noise).all(-1) & (R.shape[-2] == k)
+            if push.M.requires_grad and alive.any():
+                # a sample without volume goes on as a constant, for a singular QR has no derivative
+                X, R = rows_sorted_qr(torch.where(alive[:, None, None], push.M, X))
+            logs = torch.where(alive[:, None], R.diagonal(dim1=-2, dim2=-1).abs(), 1.0).log()
+            volume = volume + logs.sum(-1) + k * LN2 * push.exponent
         found[depth] = torch.where(alive, volume, -torch.inf)
         if depth >= max(depths) or not alive.any():
             break
@@ -124,50 +127,68 @@ def _fold(links: Links, start: Matrices, jiggle: Jiggle | None) -> Iterator[tupl
     """W and d of every prefix: J_l ⋯ J_1 start is W diag(e^d) up to orthogonal factors left and right."""
     X, d = start, start.new_zeros(len(start), start.shape[-1])
     for index, link in enumerate(links):
-        J = _dense(link, X.shape[-1], jiggle)
-        if J is None:
-            X, W, d = _step(_push(link, index, X, jiggle), d)
-        else:
-            _check_finite(J, index)
-            # Tiny columns of J would drown in J X: their scale is a link of its own, folded first.
-            J, exponent = split_scale(J)
-            c = column_norms(J).detach()
-            c = torch.where(c > 0, c, c.amax(-1, keepdim=True).clamp(min=_TINY))
-            if (c.amax(-1) > 100 * c.amin(-1)).any():
-                X, _, d = _step(_Push(c[:, :, None] * X, c.shape[-1] * _EPS * c, torch.zeros_like(exponent)), d)
-                J = J / c[:, None, :]
-            X, W, d = _step(_Push(J @ X, max(J.shape[1:]) * _EPS * row_norms(J), exponent), d)
+        for factor in _factors(link, index, start.shape[-1], jiggle):
+            X, W, d = _step(factor.push(X), d)
         yield W, d
 
 
-def _dense(link: Tensor | Jacobian, k: int, jiggle: Jiggle | None) -> Tensor | None:
-    """The link as a jiggled matrix in float64; None for an operator that a narrow frame need not build."""
+class _Matrix(NamedTuple):
+    """The factor Â 2^exponent."""
+
+    A: Matrices
+    exponent: Float[Tensor, " batch"]
+
+    def push(self, X: Matrices) -> _Push:
+        return _Push(self.A @ X, _ROUNDING * max(self.A.shape[1:]) * row_norms(self.A.detach()), self.exponent)
+
+
+class _Diagonal(NamedTuple):
+    """The factor diag(c)."""
+
+    c: Vectors
+
+    def push(self, X: Matrices) -> _Push:
+        return _Push(self.c[:, :, None] * X, _ROUNDING * self.c.shape[-1] * self.c, self.c.new_zeros(len(self.c)))
+
+
+class _Operator(NamedTuple):
+    """A factor known by what it does to a narrow frame: its rows are taken to be as large as those of J X."""
+
+    J: Jacobian
+    index: int
+    jiggle: Jiggle | None
+
+    def push(self, X: Matrices) -> _Push:
+        copies = self.jiggle.copies if self.jiggle else 1
+        beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
+        M = torch.cat(lift(self.J @ beside.to(self.J.device, self.J.dtype)).chunk(copies, -1))
+        _check_finite(M, self.index)
+        M, exponent = split_scale(M)
+        size = row_norms(M.detach())
+        if self.jiggle:
+            M = M + torch.finfo(self.J.dtype).eps * size[:, :, None] * _signs(M, self.jiggle)
+        return _Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent)
+
+
+def _factors(
+    link: Tensor | Jacobian, index: int, k: int, jiggle: Jiggle | None = None
+) -> list[_Matrix | _Diagonal | _Operator]:
+    """The link as what is pushed through one after the other; an operator is built only for a frame as wide as it."""
     if not isinstance(link, Tensor):
         if k < link.shape[-1]:
-            return None
+            return [_Operator(link, index, jiggle)]
         link = link.dense()
-    J = lift(link)
-    if jiggle is None:
-        return J
-    J = J.repeat(jiggle.copies, 1, 1)
-    return J * (1 + torch.finfo(link.dtype).eps * _signs(J, jiggle))
-
-
-def _push(link: Tensor | Jacobian, index: int, X: Matrices, jiggle: Jiggle | None = None) -> _Push:
-    """An operator is known by what it does to the frame: its rows are as large as those of J X."""
-    if isinstance(link, Tensor):
-        _check_finite(link, index)
-        J, exponent = split_scale(lift(link))
-        return _Push(J @ X, max(J.shape[1:]) * _EPS * row_norms(J).detach(), exponent)
-    copies = jiggle.copies if jiggle else 1
-    beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
-    M = torch.cat(lift(link @ beside.to(link.dtype)).chunk(copies, -1))
-    _check_finite(M, index)
-    M, exponent = split_scale(M)
-    size = row_norms(M).detach()
+    _check_finite(link, index)
+    J, exponent = split_scale(lift(link))
     if jiggle:
-        M = M + torch.finfo(link.dtype).eps * size[:, :, None] * _signs(M, jiggle)
-    return _Push(M, max(link.shape[1:]) * _EPS * size, exponent)
+        J, exponent = J.repeat(jiggle.copies, 1, 1), exponent.repeat(jiggle.copies)
+        J = J * (1 + torch.finfo(link.dtype).eps * _signs(J, jiggle))
+    # Tiny columns of J would drown in J X: their scale goes first, as a factor of its own.
+    c = column_norms(J.detach())
+    c = torch.where(c > 0, c, c.amax(-1, keepdim=True).clamp(min=_TINY))
+    if not (c.amax(-1) > 100 * c.amin(-1)).any():
+        return [_Matrix(J, exponent)]
+    return [_Diagonal(c), _Matrix(J / c[:, None, :], exponent)]
 
 
 def _check_finite(J: Matrices, index: int) -> None:
@@ -194,11 +215,13 @@ def _step(push: _Push, d: Vectors) -> tuple[Matrices, Float[Tensor, "batch p p"]
     M = take_columns(M, order) / c[:, None, :]
     with torch.no_grad():
         Q, R = rows_sorted_qr(M)
-        kept = _significant(Q, R, c, push.noise)
-        alive = kept.diagonal(dim1=-2, dim2=-1)
-        if not alive.all():
+        alive = _alive(Q, R, c, push.noise)
+        whole = bool(alive.all())
+        if not whole:
             order, Q, R, alive = _revealed(M, Q, R, c, push.noise)
-            M, d = take_columns(M, order), d.gather(-1, order)
+            d = d.gather(-1, order)
+    if not whole:
+        M = take_columns(M, order)
     if M.requires_grad:
         Q, _ = rows_sorted_qr(torch.where(alive[:, None, :], M[:, :, : R.shape[-2]], Q))
         R = (Q.mT @ M).triu()
@@ -207,10 +230,24 @@ def _step(push: _Push, d: Vectors) -> tuple[Matrices, Float[Tensor, "batch p p"]
     return take_columns(Q, order) @ W, W, d
 
 
-def _significant(Q: Matrices, R: Matrices, c: Vectors, noise: Vectors) -> Bool[Tensor, "batch p n"]:
-    """Which entries of R stand for more than rounding: q_i r_ij c_j exceeds the noise in some row of the link."""
-    reach = (Q.abs() / torch.where(noise > 0, noise, torch.inf)[:, :, None]).amax(-2)
-    return R.abs() * c[:, None, :] * reach[:, :, None] > 1
+def _reach(Q: Matrices, noise: Vectors) -> Vectors:
+    """Per column of Q, how far a unit of it stands out of the noise, in the row of the link where it does most."""
+    return (Q.abs() / torch.where(noise > 0, noise, torch.inf)[:, :, None]).amax(-2)
+
+
+def _alive(Q: Matrices, R: Matrices, c: Vectors, noise: Vectors) -> Bool[Tensor, "batch p"]:
+    """Which columns of M diag(c) = Q R diag(c) leave the span of those before them by more than rounding.
+
+    The noise in r_ii is that of column i and, through the coefficients R⁻¹ e_i, of all columns before it.
+    """
+    p, reach = R.shape[-2], _reach(Q, noise)
+    diagonal = R.diagonal(dim1=-2, dim2=-1).abs()
+    standing = diagonal * c[:, :p] * reach
+    alive = standing > 1
+    if (standing < _DOUBTFUL).any():
+        blocked = R[:, :, :p] + torch.diag_embed((~alive).to(R) / _TINY)
+        alive = alive & (reach > (inverse_triangular(blocked).abs() / c[:, :p, None]).sum(-2))
+    return alive
 
 
 def _revealed(
@@ -220,14 +257,16 @@ def _revealed(
 
     Returns the order of the columns, Q, R, and which rows of R are alive.
     """
-    order = torch.arange(M.shape[-1], device=M.device).expand(len(M), -1)
-    for _ in range(M.shape[-1]):
-        kept = _significant(Q, R, c.gather(-1, order), noise)
-        alive = kept.diagonal(dim1=-2, dim2=-1)
-        wasted = ~alive & kept.triu(1).any(-1)
+    n = M.shape[-1]
+    order = torch.arange(n, device=M.device).expand(len(M), -1)
+    for _ in range(n):
+        level = c.gather(-1, order)
+        alive = _alive(Q, R, level, noise)
+        stands = R.abs() * level[:, None, :] * _reach(Q, noise)[:, :, None] > 1
+        wasted = ~alive & stands.triu(1).any(-1)
         if not wasted.any():
             break
-        later = pad(wasted, (0, M.shape[-1] - wasted.shape[-1])).byte().argsort(dim=-1, stable=True)
+        later = pad(wasted, (0, n - wasted.shape[-1])).byte().argsort(dim=-1, stable=True)
         order = order.gather(-1, later)
         Q, R = rows_sorted_qr(take_columns(M, order))
     return order, Q, R, alive

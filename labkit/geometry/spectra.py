@@ -32,6 +32,7 @@ Rank = int | Literal["numerical"] | None
 
 _REFOLDS = 3
 _NO_DIGITS = 0.1  # nats of error beyond which a value has none
+_ULP = 2.0**-52  # the logarithm itself is rounded
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,19 @@ class LogSpectrum:
         """The estimated error of each value, in nats, detached; computed when first asked, then kept.
 
         Stochastic arithmetic: the chain is folded three more times with every entry of every link moved at random by
-        one ulp of its dtype, and the largest change times three is the error. inf where that passes 0.1, for such a
-        value has no digits, and where rank is lost in some folds only; 0 where it is lost in all.
+        one ulp of its dtype, and the largest change of the value or its neighbours, times three, is the error. inf
+        where that passes 0.1, for such a value has no digits, and where rank is lost in some folds only; 0 where it is
+        lost in all.
         """
-        refolds = self._refold()
-        values = self.values.detach()
+        values, refolds = self.values.detach(), self._refold()
         lost = values.isneginf()
+        change = (refolds - torch.where(lost, 0.0, values)).abs().amax(0)
+        change = _REFOLDS * torch.where(lost, 0.0, change)
+        # three draws may agree by chance: neighbours in the spectrum, if they have digits, speak for each other
+        sound = torch.where(change <= _NO_DIGITS, change, 0.0)
+        beside = torch.nn.functional.max_pool1d(sound.flatten(0, -2), 3, stride=1, padding=1).view_as(sound)
+        error = torch.where(lost, 0.0, torch.maximum(change, beside) + _ULP * values.abs())
         agree = (refolds.isneginf() == lost).all(0)
-        change = torch.where(lost, 0.0, refolds - torch.where(lost, 0.0, values)).abs().amax(0)
-        error = _REFOLDS * torch.where(lost, 0.0, change)
         return torch.where(agree & (error <= _NO_DIGITS), error, torch.inf)
 
     @property
@@ -151,7 +156,7 @@ def log_spectrum(
         return copies[:, 0] if depths is None else copies
 
     values = log_singular_values(lin, frame, asked)
-    return LogSpectrum(_refuse_lost(values[0] if depths is None else values), refold)
+    return LogSpectrum(_refuse_lost(values[0] if depths is None else values, lin), refold)
 
 
 def log_volume(
@@ -177,7 +182,7 @@ def log_volume(
         tensor([8.3178], dtype=torch.float64)
     """
     check_linearization(lin)
-    volumes = _refuse_lost(log_volumes(lin, as_basis(lin, basis), as_depths(lin, depths)))
+    volumes = _refuse_lost(log_volumes(lin, as_basis(lin, basis), as_depths(lin, depths)), lin)
     return volumes[0] if depths is None else volumes
 
 
@@ -254,9 +259,12 @@ def _finite(values: Tensor) -> Tensor:
     return torch.where(values.isfinite(), values, 0.0)
 
 
-def _refuse_lost(values: Tensor) -> Tensor:
+def _refuse_lost(values: Tensor, lin: Linearization) -> Tensor:
     if not values.requires_grad:
-        return values
+        tracked = any(isinstance(jac, Tensor) and jac.requires_grad for jac in lin)
+        if not (tracked and torch.is_grad_enabled()):
+            return values
+        values = values.requires_grad_()  # all is lost, and so is the graph: backward must still say why
     found: Tensor = _RefuseLost.apply(values)  # type: ignore[no-untyped-call]
     return found
 
