@@ -54,7 +54,7 @@ def push_automatically(link: Link, h: Tensor, columns: Tensor | None, chunk_size
     Forward mode where nobody differentiates the result and it agrees with reverse mode on a probe; else reverse mode:
     torch differentiates forward mode through layer norm, `solve` and `det` silently wrong.
     """
-    batch, size = h.shape[0], h[0].numel()
+    size = h[0].numel()
     with forward_mode_allowed():
         out = link(h)
         size_out = out[0].numel()

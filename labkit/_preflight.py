@@ -167,8 +167,8 @@ def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: i
     free = available_bytes(states[0].device)
     if kept > free:
         raise MemoryError(
-            f"the dense Jacobians of {len(sizes) - 1} links on {batch} samples need {_gigabytes(kept)}, {_gigabytes(free)} "
-            "are free; use dense=False and push a basis, or fewer samples"
+            f"the dense Jacobians of {len(sizes) - 1} links on {batch} samples need {_gigabytes(kept)}, "
+            f"{_gigabytes(free)} are free; use dense=False and push a basis, or fewer samples"
         )
     if kept + work > free:
         raise MemoryError(

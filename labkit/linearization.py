@@ -15,7 +15,7 @@ __all__ = ["Jacobian", "Linearization"]
 
 @dataclass(frozen=True)
 class Jacobian:
-    """One link's Jacobian as an operator, applied by automatic differentiation and never stored; its results are detached.
+    """One link's Jacobian as an operator, applied and never stored; a chain's are detached from every graph.
 
     Attributes:
         push: columns (B, n_in, k) -> (B, n_out, k).

@@ -179,7 +179,8 @@ def _push_linear(link: nn.Linear, h: Tensor, frame: Frame, chunk_size: int | Non
         return _on_columns(weight, frame, h.shape[0])
     if frame is None or frame.ndim == 2:
         return _on_columns(torch.kron(torch.eye(tokens, dtype=h.dtype, device=h.device), weight), frame, h.shape[0])
-    return (weight @ frame.unflatten(1, (tokens, -1))).flatten(1, 2)
+    pushed: Tensor = weight @ frame.reshape(len(h), tokens, link.in_features, -1)
+    return pushed.flatten(1, 2)
 
 
 def _push_affine(link: nn.Module, h: Tensor, frame: Frame, chunk_size: int | None) -> Tensor:
@@ -188,13 +189,12 @@ def _push_affine(link: nn.Module, h: Tensor, frame: Frame, chunk_size: int | Non
         unit = torch.eye(h[0].numel(), dtype=h.dtype, device=h.device)
         return _on_columns(_affine_columns(link, h, unit, chunk_size).mT, frame, h.shape[0])
     columns = _affine_columns(link, h, frame.mT.flatten(0, 1), chunk_size and chunk_size * h.shape[0])
-    return columns.unflatten(0, (h.shape[0], -1)).mT
+    return columns.reshape(len(h), -1, columns.shape[1]).mT
 
 
 def _affine_columns(link: nn.Module, h: Tensor, rows: Tensor, chunk_size: int | None) -> Tensor:
     """Send rows (r, n), read as states, through the linear part of an affine map: (r, n_out)."""
-    pieces = rows.split(chunk_size or len(rows))
-    states = [piece.reshape(-1, *h.shape[1:]) for piece in pieces]
+    states = [piece.reshape(-1, *h.shape[1:]) for piece in torch.split(rows, chunk_size or len(rows))]
     return torch.cat([jvp(link, (torch.zeros_like(s),), (s,))[1].flatten(1) for s in states])
 
 
@@ -207,9 +207,10 @@ def _push_layer_norm(link: nn.LayerNorm, h: Tensor, frame: Frame, chunk_size: in
     unit = ((rows - mean) * scale)[..., None]
     gain = scale[..., None] if link.weight is None else link.weight.reshape(-1, 1) * scale[..., None]
     if frame is not None and frame.ndim == 3:
-        columns = frame.unflatten(1, (-1, width))
+        columns = frame.reshape(len(h), -1, width, frame.shape[2])
         columns = columns - columns.mean(2, keepdim=True) - unit * (unit.mT @ columns / width)
-        return (gain * columns).flatten(1, 2)
+        pushed: Tensor = gain * columns
+        return pushed.flatten(1, 2)
     centring = torch.eye(width, dtype=h.dtype, device=h.device) - 1 / width
     blocks = gain * (centring - unit @ unit.mT / width)
     dense = torch.diag_embed(blocks.movedim(1, -1)).permute(0, 3, 1, 4, 2).reshape(-1, size, size)
@@ -237,12 +238,11 @@ def _skip(frame: Frame, h: Tensor, diagonal: bool) -> Tensor:
 
 
 def _push_in_turn(link: Iterable[Link], h: Tensor, frame: Frame, chunk_size: int | None) -> Frame:
-    """The rule of a link that calls its parts one after another."""
     parts = list(link)
-    for part in parts:
-        state = h.clone() if getattr(part, "inplace", False) else h
+    for index, part in enumerate(parts):
         frame = push(part, h, frame, chunk_size)
-        h = state if part is parts[-1] else part(state)
+        if index < len(parts) - 1:
+            h = part(h.clone() if getattr(part, "inplace", False) else h)
     return frame
 
 

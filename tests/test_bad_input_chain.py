@@ -230,7 +230,9 @@ def test_link_that_changes_the_dtype():
 
 def test_memory_that_would_not_fit():
     x = torch.zeros(1, 10_000_000)
-    with refused(MemoryError, "dense Jacobians of 1 links on 1 samples need 4e[+]05 GB", "dense=False and push a basis"):
+    with refused(
+        MemoryError, "dense Jacobians of 1 links on 1 samples need 4e[+]05 GB", "dense=False and push a basis"
+    ):
         Chain([torch.tanh]).linearize(x)
     assert Chain([torch.tanh]).linearize(x, dense=False).sizes == [10_000_000, 10_000_000]
 

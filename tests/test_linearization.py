@@ -1,5 +1,7 @@
 """A linearization against explicit products, for every association, frame, slice and adjoint."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,9 +14,7 @@ from labkit.linearization import Jacobian
 
 def matrices(sizes: list[int], batch: int = 3, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(batch, m, n, dtype=torch.float64, generator=generator) for n, m in zip(sizes, sizes[1:], strict=False)
-    ]
+    return [torch.randn(batch, m, n, dtype=torch.float64, generator=generator) for n, m in pairwise(sizes)]
 
 
 def product(jacobians: list[Tensor]) -> Tensor:
@@ -25,9 +25,7 @@ def product(jacobians: list[Tensor]) -> Tensor:
 
 
 def lazily(lin: Linearization) -> Linearization:
-    return Linearization(
-        [Jacobian(jac.__matmul__, jac.mT.__matmul__, jac.shape, jac.dtype, jac.device) for jac in lin]
-    )
+    return Linearization([Jacobian(jac.__matmul__, jac.mT.__matmul__, jac.shape, jac.dtype, jac.device) for jac in lin])
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=7), st.booleans(), st.integers(0, 99))
@@ -154,7 +152,7 @@ def test_frame_of_another_shape_is_refused(shape):
 
 
 def test_frame_of_another_dtype_is_refused():
-    with pytest.raises(TypeError, match="frame is torch.float32 but the Jacobians are torch.float64"):
+    with pytest.raises(TypeError, match=r"frame is torch\.float32 but the Jacobians are torch\.float64"):
         Linearization(matrices([3, 2])) @ torch.ones(3, 1)
 
 

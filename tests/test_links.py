@@ -69,6 +69,8 @@ KNOWN = {
     "residual of identity": (Residual(nn.Identity(), 2.0), (6,)),
     "trained scale": (Residual(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6)), nn.Parameter(torch.rand(6))), (3, 6)),
     "sequential": (nn.Sequential(nn.Tanh(), nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 6)), (6,)),
+    "one part twice": (nn.Sequential(*[nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)] * 2), (6,)),
+    "nothing": (nn.Sequential(), (6,)),
     "images": (nn.Sequential(nn.BatchNorm2d(2).eval(), nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten()), (2, 3, 3)),
     "chain": (Chain([nn.Linear(6, 3), torch.sin, nn.LayerNorm(3)]), (6,)),
 }
@@ -142,7 +144,9 @@ def test_diagonal_and_dense_frames_compose(name):
     close(push(link, x, frame), matrix @ frame)
 
 
-@pytest.mark.parametrize("name", ["conv2d", "function", "scalar", "multi-head", "data-dependent", "old autograd function"])
+@pytest.mark.parametrize(
+    "name", ["conv2d", "function", "scalar", "multi-head", "data-dependent", "old autograd function"]
+)
 @pytest.mark.parametrize("chunk_size", [1, 2, 100])
 def test_every_chunk_size_gives_the_same(name, chunk_size):
     link, x = case(name)
