@@ -20,7 +20,7 @@ def refuse_train_mode(model: nn.Module) -> None:
     if fault is not None:
         path, effect = fault
         advice = "call model.eval() first" + (", or give it running statistics" if "batch" in effect else "")
-        kind = type(model.get_submodule(path)).__name__
+        kind = type(dict(model.named_modules())[path]).__name__
         raise ValueError(f"the model's {kind} '{path}' is in a mode that makes Df {effect}; {advice}")
 
 

@@ -41,9 +41,9 @@ class Forward:
         with ExitStack() as stack:
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
+            modules = dict(self.model.named_modules(remove_duplicate=False))
             for name, hook in hooks.items():
-                module = self.model.get_submodule(name)
-                handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+                handle = modules[name].register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
                 stack.callback(handle.remove)
             inputs, kwargs = copied((self.inputs, self.kwargs))  # a model may overwrite its inputs
             return _select(self.model(*inputs, **kwargs), self.output)

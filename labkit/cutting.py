@@ -63,6 +63,7 @@ def cut(
         TypeError: if `model` is no module, or a state or the output is no floating-point tensor.
         ValueError: if a name does not exist, is out of order, is never or repeatedly entered, or is bypassed; if
             the model is random, mixes samples, has no derivative there, or has not the batch first.
+        RuntimeError: under autocast.
 
     Example:
         >>> import torch
@@ -83,6 +84,8 @@ def cut(
     candidates = _expand(model, list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at])
     refuse_train_mode(model)
     weight = next(model.parameters(), torch.empty(0))
+    if torch.is_autocast_enabled(weight.device.type):
+        raise RuntimeError("autocast is on, which mixes dtypes inside a link; cut outside of the autocast block")
     with torch.inference_mode(False), torch.no_grad(), leave_as_it_was([model], weight):
         forward = Forward(model, copied(inputs), copied(kwargs), output)
         entries, end = record(forward, [name for group in candidates for name in group])
@@ -137,8 +140,8 @@ def _execution_order(forward: Forward, groups: list[list[str]], entries: Entries
     for name in (name for group in groups for name in group):
         if counts[name] == 0:
             raise ValueError(
-                f"at names '{name}', which is never entered in this forward (a container, an unused branch, or its "
-                "forward is called past its hooks); name a module that is called"
+                f"at names '{name}', which is never entered in this forward (a container, an unused branch, or "
+                "compiled code, past all hooks); name a module that is called"
             )
         if counts[name] > 1:
             raise ValueError(
@@ -167,6 +170,11 @@ def _checked_states(forward: Forward, names: list[str], entries: Entries, end: T
     if not end.is_floating_point():
         raise TypeError(f"the model's output is {end.dtype}, without a derivative; choose one with output=")
     states.append(end)
+    if states[0].ndim < 2 or states[0].numel() == 0:
+        raise ValueError(
+            f"the state at '{names[0]}' has shape {tuple(states[0].shape)}, but a chain needs (B, *s) with the batch "
+            "first; give the model a batch of at least one sample"
+        )
     for place, state in zip([*names, None], states, strict=True):
         if state.ndim == 0 or state.shape[0] != states[0].shape[0]:
             raise ValueError(
@@ -174,7 +182,7 @@ def _checked_states(forward: Forward, names: list[str], entries: Entries, end: T
                 f"{tuple(states[0].shape)} and at {quoted(place)} {tuple(state.shape)}; "
                 + ("choose another with output=" if place is None else "cut elsewhere")
             )
-        bad = (~state.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        bad = (~state.isfinite()).reshape(len(state), -1).any(1).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
                 f"the state at {quoted(place)} is not finite in sample {bad[0]}; check the inputs and the weights"

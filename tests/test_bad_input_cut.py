@@ -207,6 +207,21 @@ def test_batch_that_is_lost_on_the_way() -> None:
     refused(ValueError, r"'a' has shape \(3, 4\) and at the output \(\); choose", loss, "a", X)
     windows = Net(lambda n, x: n.b(n.a(x).reshape(-1, 2).repeat(1, 2)).reshape(3, -1))
     refused(ValueError, r"'a' has shape \(3, 4\) and at 'b' \(6, 4\); cut elsewhere", windows, ["a", "b"], X)
+    for x in (X[0], X[:0]):
+        refused(ValueError, r"'a' has shape .* but a chain needs \(B, \*s\)", Net(straight), "a", x)
+
+
+def test_autocast_would_not_last_until_the_links_run() -> None:
+    with torch.autocast("cpu"), pytest.raises(RuntimeError, match="autocast is on"):
+        cut(Net(straight), "a", X)
+
+
+def test_compiled_code_runs_past_hooks() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).double()
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        traced = torch.jit.trace(model, X)
+    with pytest.raises(ValueError, match=r"'1', which is never entered in this forward .* compiled code"):
+        cut(traced, "1", X)
 
 
 def test_states_that_are_not_finite() -> None:
