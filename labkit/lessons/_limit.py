@@ -39,7 +39,8 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
     there = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if there else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("default")  # a warning in an answer is seen, and is no error
+        warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", DeprecationWarning)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002

@@ -8,6 +8,7 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from functools import cache
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ class Record:
     expected: Literal["holds", "fails"]
 
 
-def claim(claim_id: str, samples: Any, predicted: Any, interval: float | None = None) -> None:
+def claim(claim_id: str, samples: Any, predicted: Any, interval: Any = None) -> None:
     """Put a prediction against independent repetitions of a measurement, and show and record the outcome.
 
     With mean m and half-width u of the measurement: u above the claim's resolution is *undecided*; otherwise
@@ -97,7 +98,7 @@ def claim(claim_id: str, samples: Any, predicted: Any, interval: float | None = 
     _show.show(text, markup, {MIME: asdict(record)})
 
 
-def judge(claim_id: str, entry: Entry, samples: Any, predicted: Any, interval: float | None = None) -> Record:
+def judge(claim_id: str, entry: Entry, samples: Any, predicted: Any, interval: Any = None) -> Record:
     """The outcome of a claim, see `claim`.
 
     Raises:
@@ -114,9 +115,9 @@ def judge(claim_id: str, entry: Entry, samples: Any, predicted: Any, interval: f
     if interval is None:
         half = 4 * float(values.std(ddof=1)) / values.size**0.5
     else:
-        half = float(interval)
-        if not (np.isfinite(half) and half >= 0):
-            raise ValueError(f"claim {claim_id}: interval is {interval}; a half-width ≥ 0 would do.")
+        half = float(_numbers(interval, "interval", claim_id)[0])
+        if half < 0:
+            raise ValueError(f"claim {claim_id}: interval is {half:g}; a half-width ≥ 0 would do.")
     mean, wanted = float(values.mean()), float(target[0])
     outcome: Outcome = "holds" if abs(mean - wanted) <= max(entry.tolerance, half) else "fails"
     if half > entry.resolution:
@@ -171,15 +172,19 @@ def entries() -> Mapping[str, Entry]:
     Raises:
         ValueError: an entry of `claims.json` with a field missing or of the wrong kind.
     """
-    found = {}
-    for claim_id, fields in json.loads(data_file("claims.json").read_text(encoding="utf-8")).items():
-        try:
-            entry = Entry(**fields)
-        except TypeError as error:
-            raise ValueError(f"claims.json, {claim_id}: {str(error).removeprefix('Entry.__init__() ')}.") from None
-        if entry.expected not in ("holds", "fails"):
-            raise ValueError(f"claims.json, {claim_id}: expected is {entry.expected!r}; holds or fails would do.")
-        if not 0 <= entry.tolerance <= entry.resolution:
-            raise ValueError(f"claims.json, {claim_id}: tolerance {entry.tolerance} is not within 0 … resolution.")
-        found[claim_id] = entry
-    return found
+    text = data_file("claims.json").read_text(encoding="utf-8")
+    return {claim_id: _entry(claim_id, fields) for claim_id, fields in json.loads(text).items()}
+
+
+def _entry(claim_id: str, fields: dict[str, Any]) -> Entry:
+    names = {field.name for field in dataclass_fields(Entry)}
+    if missing := names - {"answers"} - set(fields):
+        raise ValueError(f"claims.json, {claim_id}: {', '.join(sorted(missing))} is missing.")
+    if strange := set(fields) - names:
+        raise ValueError(f"claims.json, {claim_id}: nobody reads {', '.join(sorted(strange))}.")
+    if fields["expected"] not in ("holds", "fails"):
+        raise ValueError(f"claims.json, {claim_id}: expected is {fields['expected']!r}; holds or fails would do.")
+    tolerance, resolution = float(fields["tolerance"]), float(fields["resolution"])
+    if not 0 <= tolerance <= resolution:
+        raise ValueError(f"claims.json, {claim_id}: tolerance {tolerance:g} is not within 0 … resolution.")
+    return Entry(**fields | {"tolerance": tolerance, "resolution": resolution})

@@ -223,8 +223,10 @@ def _factor(given: list[Any], expected: list[Any]) -> float:
 
 def _error(error: BaseException) -> Verdict:
     """Type, message and the student's own line: the last one in the file where the answer begins."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in _OURS]
-    own = [f for f in frames if frames and f.filename == frames[0].filename]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [place for place, frame in enumerate(frames) if frame.filename in _OURS]
+    theirs = frames[ours[-1] + 1 :]
+    own = [frame for frame in theirs if frame.filename == theirs[0].filename]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if not own:
         return Verdict("error", said)
