@@ -19,7 +19,7 @@ from labkit.links import rule_of
 
 __all__ = [
     "available_bytes", "check_finite", "check_input", "check_memory", "check_modes", "check_purity", "check_weights",
-    "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
+    "classify", "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
@@ -92,13 +92,8 @@ def _axes(link: Link, h: Tensor) -> int:
     return len(link.kernel_size) + 2 if isinstance(link, _ConvNd) and h.ndim == len(link.kernel_size) + 1 else h.ndim
 
 
-def check_weights(links: Sequence[Link], names: Sequence[str]) -> None:
-    """Refuse parameters with NaN or Inf that a state may hide, as tanh does; `check_finite` sees the others."""
-    modules = [
-        (link, name)
-        for link, name in zip(links, names, strict=True)
-        if isinstance(link, nn.Module) and not shows_faults(link)
-    ]
+def check_weights(modules: Sequence[tuple[nn.Module, str]]) -> None:
+    """Refuse parameters of named links with NaN or Inf, which a state may hide as tanh does."""
     parameters = [p for link, _ in modules for p in link.parameters()]
     with torch.no_grad():
         if not parameters or nn.utils.get_total_norm(parameters).isfinite():
@@ -179,18 +174,23 @@ def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: i
 
 def is_known(link: Link) -> bool:
     """Whether rules prove that the link is deterministic, acts on each sample by itself, and writes nothing."""
+    return classify(link)[0]
+
+
+def classify(link: Link) -> tuple[bool, bool]:
+    """Whether rules prove the link pure, and whether NaN or Inf in one of its weights must show in its output."""
     rule = rule_of(link)
     if rule is None or not rule.is_pure(link):
-        return False
+        return False, False
     if isinstance(link, nn.Module) and "parametrizations" in link._modules:  # a weight that may change when it is read
-        return False
-    return all(is_known(part) for part in rule.parts(link))
-
-
-def shows_faults(link: Link) -> bool:
-    """Whether NaN or Inf in a weight of the link must show in its output."""
-    rule = rule_of(link)
-    return rule is not None and rule.shows_faults and all(shows_faults(part) for part in rule.parts(link))
+        return False, False
+    shows = rule.shows_faults
+    for part in rule.parts(link):
+        part_known, part_shows = classify(part)
+        if not part_known:
+            return False, False
+        shows = shows and part_shows
+    return True, shows
 
 
 def unsteady(link: Link) -> tuple[str, str] | None:

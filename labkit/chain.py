@@ -181,18 +181,22 @@ class Chain(nn.Module):
             raise ValueError(f"chunk_size is {chunk_size}; give a positive number of columns, or None for all")
         preflight.check_input(x)
         x = _ordinary(x)
-        unknown = [index for index, link in enumerate(links) if not preflight.is_known(link)]
+        kinds = [preflight.classify(link) for link in links]
+        unknown = [index for index, (known, _) in enumerate(kinds) if not known]
         for index in unknown:
             preflight.check_modes(links[index], names[index])
-        preflight.check_weights(links, names)
+        stages = zip(links, names, kinds, strict=True)
+        preflight.check_weights(
+            [(link, name) for link, name, (_, shows) in stages if not shows and isinstance(link, nn.Module)]
+        )
         with preflight.leave_as_it_was([links[index] for index in unknown], x):
             states = preflight.evaluate(links, names, x)
             preflight.check_finite(links, names, states)
             for index in unknown:
                 preflight.check_purity(links[index], names[index], *states[index : index + 2])
             if not dense:
-                stages = zip(links, states, states[1:], strict=False)
-                return Linearization([_lazy(*stage, chunk_size) for stage in stages])
+                ends = zip(links, states, states[1:], strict=False)
+                return Linearization([_lazy(*end, chunk_size) for end in ends])
             preflight.check_memory(states, unknown, chunk_size)
             return Linearization([jacobian(link, h, chunk_size) for link, h in zip(links, states[:-1], strict=True)])
 
