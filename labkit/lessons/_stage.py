@@ -29,7 +29,7 @@ __all__ = ["Frame", "Pixels", "Stage", "png", "webp"]
 
 Pixels = NDArray[np.uint8]
 
-LEFT, RIGHT, BOTTOM, TOP, GAP = 0.68, 0.16, 0.55, 0.36, 0.78  # inches of margin, and between panels
+LEFT, RIGHT, BOTTOM, TOP = 0.68, 0.16, 0.55, 0.36  # inches of margin
 KEPT_LOOKS = 32
 
 
@@ -51,6 +51,7 @@ class Stage:
         heights: relative heights of the rows of panels.
         size: of the figure, in inches.
         dpi: pixels per inch.
+        gap: inches between panels.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Stage:
         heights: Sequence[float | int] = (1,),
         size: tuple[float | int, float | int] = (7.2, 3.3),
         dpi: float | int = 100,
+        gap: float | int = 0.78,
     ) -> None:
         self.draw = draw
         self._backgrounds: dict[tuple[Any, ...], Any] = {}
@@ -68,8 +70,8 @@ class Stage:
             self.figure.set_layout_engine("none")
             self.canvas: Any = FigureCanvasAgg(self.figure)
             (width, height), columns, rows = size, len(widths), len(heights)
-            panel_width = (width - LEFT - RIGHT - (columns - 1) * GAP) / columns
-            panel_height = (height - BOTTOM - TOP - (rows - 1) * GAP) / rows
+            panel_width = (width - LEFT - RIGHT - (columns - 1) * gap) / columns
+            panel_height = (height - BOTTOM - TOP - (rows - 1) * gap) / rows
             grid = self.figure.subplots(
                 rows,
                 columns,
@@ -81,8 +83,8 @@ class Stage:
                     "right": 1 - RIGHT / width,
                     "bottom": BOTTOM / height,
                     "top": 1 - TOP / height,
-                    "wspace": GAP / panel_width,
-                    "hspace": GAP / panel_height,
+                    "wspace": gap / panel_width,
+                    "hspace": gap / panel_height,
                 },
             )
             self.axes: list[Axes] = list(grid.flat)

@@ -6,7 +6,8 @@ function player(root, spec, ask) {
     element.append(...inside);
     return element;
   };
-  const typeset = text => text.split(/(?<=\S)_(\w+)/).map((part, i) => i % 2 ? make('sub', {}, part) : part);
+  const typeset = text => text.split(/(?<=\S)([_^][−\w.]*\w)/).map((part, i) =>      // σ_w and e^−2.5
+    i % 2 ? make(part[0] === '_' ? 'sub' : 'sup', {}, part.slice(1)) : part);
   const picture = make('img', {draggable: false, width: spec.width, height: spec.height});
   if (spec.base) picture.style.backgroundImage = `url(${spec.base})`;   // frames hold only what differs from it
   const words = make('figcaption', {});

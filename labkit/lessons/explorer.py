@@ -54,6 +54,7 @@ class Explorer:
         widths: relative widths of the columns of panels.
         heights: relative heights of the rows of panels.
         size: of the figure in inches.
+        gap: inches between panels, for ticks and labels.
         constants: further keywords of `compute`; see `fixed`.
 
     Example:
@@ -83,6 +84,7 @@ class Explorer:
     widths: Sequence[float | int] = (1,)
     heights: Sequence[float | int] = (1,)
     size: tuple[float | int, float | int] = (7.2, 3.3)
+    gap: float | int = 0.78
     constants: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -268,7 +270,7 @@ class Explorer:
 
     @functools.cached_property
     def _stage(self) -> Callable[[float], Stage]:
-        return functools.cache(lambda dpi: Stage(self.draw, self.widths, self.heights, self.size, dpi))
+        return functools.cache(lambda dpi: Stage(self.draw, self.widths, self.heights, self.size, dpi, self.gap))
 
     @functools.cached_property
     def _proven(self) -> bool:

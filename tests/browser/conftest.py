@@ -82,7 +82,7 @@ class Shown:
     def says(self, text):
         """Wait until the picture's alternative text begins so, and the words below it say the same."""
         self.root.locator(f'img[alt^="{text}"]').wait_for()
-        assert self.words.inner_text() == self.image.get_attribute("alt").replace("σ_", "σ")
+        assert self.words.inner_text() == self.image.get_attribute("alt").translate({ord(mark): None for mark in "_^"})
 
     def settle(self):
         """Wait until a screen reader would have heard the words."""

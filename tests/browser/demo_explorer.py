@@ -27,7 +27,7 @@ def draw(data, axes):
 
 
 def say(data):
-    return f"log length ends at {data['log_length'][-1]:.2f} nats"
+    return f"log length ends at {data['log_length'][-1]:.2f} nats, at e^{data['log_length'][-1]:.1f}"
 
 
 def wait(x):

@@ -26,7 +26,7 @@ def page(lab, browser, screenshots):
 
 def test_arrow_keys_move_picture_words_and_value(page, shown):
     scales = shown(page, "Two scales")
-    scales.says("weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats.")
+    scales.says("weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats, at e^2.5.")
     before = scales.picture()
     slider = scales.slider("weight scale σ_w")
     slider.focus()

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-SEEN = "weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats."
+SEEN = "weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats, at e^2.5."
 
 
 @pytest.fixture(scope="module")

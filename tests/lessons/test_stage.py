@@ -59,11 +59,11 @@ def test_axes_are_drawn_once_for_each_look(monkeypatch):
 
 
 def test_panels_fill_rows_and_columns_in_reading_order():
-    stage = Stage(lambda data, axes: None, (1, 1, 2), (2, 1), (7.2, 5), 50)
+    stage = Stage(lambda data, axes: None, (1, 1, 2), (2, 1), (7.2, 5), 50, gap=0.36)
     assert len(stage.axes) == 6
     boxes = [ax.get_position() for ax in stage.axes]
-    assert boxes[0].y0 > boxes[3].y1
-    assert boxes[0].x1 < boxes[1].x0
+    assert boxes[1].x0 - boxes[0].x1 == pytest.approx(0.05)
+    assert boxes[0].y0 - boxes[3].y1 == pytest.approx(0.072)
     assert boxes[2].width == pytest.approx(2 * boxes[1].width)
     assert boxes[0].height == pytest.approx(2 * boxes[3].height)
 
