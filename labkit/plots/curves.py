@@ -1,0 +1,140 @@
+"""Curves and what is measured along them: where length is made, how fast an error falls, what changes with depth."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from labkit.plots import style
+from labkit.plots._numbers import array
+from labkit.plots.ellipses import shown_once
+
+__all__ = ["by_depth", "coloured", "orders", "strip"]
+
+
+def coloured(
+    ax: Axes, points: ArrayLike, log_speed: ArrayLike, *, reach: float | int, width: float | int = 3.0
+) -> LineCollection:
+    """A curve in the plane, orange where it runs faster than on average, blue where slower; a dot at its start.
+
+    Args:
+        ax: axes with their limits set.
+        points: (T, 2).
+        log_speed: (T − 1,) of the pieces, minus the log of the mean speed.
+        reach: the log speed of full colour.
+        width: of the line, in points.
+    """
+    at = array(points)
+    pieces = np.stack([at[:-1], at[1:]], axis=1)
+    ax.plot(*at.T, color=style.INK, lw=width + 1.2, zorder=3, solid_capstyle="round")
+    line = LineCollection(
+        list(pieces), array=array(log_speed), lw=width, zorder=4, capstyle="round",
+        **style.stretch([reach]),
+    )  # fmt: skip
+    ax.add_collection(line, autolim=False)
+    ax.plot(*at[0], "o", ms=7, color=style.INK, mec="white", mew=1.2, zorder=7)
+    ax.plot(*at[-1], "s", ms=7, color=style.INK, mec="white", mew=1.2, zorder=7)
+    return line
+
+
+def orders(
+    x: ArrayLike,
+    samples: Mapping[str, ArrayLike],
+    slopes: Mapping[str, float | int],
+    title: str,
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Errors on two logarithmic axes, points measured, and a line of a given slope through the smallest of each.
+
+    Args:
+        x: (n,), positive.
+        samples: name → (repetitions, n), positive; shown are the mean of the logs ± 4 standard errors. A name that is
+            a phase wears its colour.
+        slopes: name → the exponent of the line.
+        title: what the picture claims.
+        xlabel: name and unit of `x`.
+        ylabel: name and unit of the samples.
+    """
+    at = array(x)
+    figure, ax = style.new(size=(7.2, 3.0))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
+    for name, values in samples.items():
+        logs = np.log(array(values))
+        mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
+        phase = name if name in style.PHASES else None
+        anchor = int(np.argmin(mean))
+        line = np.exp(mean[anchor]) * (at / at[anchor]) ** slopes[name]
+        style.predicted(ax, at, line, phase, label=f"{name}, slope ${slopes[name]:g}$")
+        bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
+        style.measured(ax, at, np.exp(mean), bars, phase)
+    style.label_lines(ax)
+    return shown_once(figure)
+
+
+def by_depth(
+    samples: Mapping[str, ArrayLike],
+    title: str,
+    *,
+    ylabel: str,
+    phases: Mapping[str, str],
+    unchanged: float | int | None = None,
+) -> Figure:
+    """A quantity at every depth, mean over repetitions ± 4 standard errors, one line a name.
+
+    Args:
+        samples: name → (repetitions, depths).
+        title: what the picture claims.
+        ylabel: name and unit of the quantity.
+        phases: name → the phase whose colour and marker it wears.
+        unchanged: the value that means "nothing happened", a dotted hairline.
+    """
+    figure, ax = style.new(size=(7.2, 3.0))
+    if unchanged is not None:
+        style.reference(ax, y=unchanged)
+    for name, values in samples.items():
+        table = array(values)
+        mean, half = table.mean(0), 4 * table.std(0, ddof=1) / np.sqrt(len(table))
+        depths = np.arange(1, len(mean) + 1)
+        phase = style.PHASES[phases[name]]
+        ax.plot(depths, mean, color=phase.color, ls=phase.dashes, lw=1.2, label=f"{name}, {mean[-1]:.2f}")
+        style.measured(ax, depths, mean, half, phases[name])
+    ax.set(xlabel="depth", ylabel=ylabel, title=title, xticks=depths)
+    style.label_lines(ax)
+    return shown_once(figure)
+
+
+def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, str]) -> Figure:
+    """A walk of photographs in a row, the distance between the images of neighbours written below.
+
+    Args:
+        pictures: (T, h, w), the larger the darker.
+        gaps: (T − 1,), the distances.
+        title: what the picture claims.
+        ends: the names of the first and the last photograph.
+    """
+    photographs, lengths = array(pictures), array(gaps)
+    figure, axes = style.new(1, len(photographs), size=(7.2, 1.5))
+    low, high = photographs[[0, -1]].min(), photographs[[0, -1]].max()
+    for ax, picture in zip(axes, photographs, strict=True):
+        ax.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
+        ax.grid(False)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+    for ax, name in zip(axes[[0, -1]], ends, strict=True):
+        ax.set_title(name, loc="center", size=10)
+    speeds = np.log(lengths / lengths.mean())
+    colors = style.STRETCH(style.stretch(speeds)["norm"](speeds))  # as `coloured`: orange where length is made
+    for ax, length, color in zip(axes[1:], lengths, colors, strict=True):
+        ax.text(
+            -0.08, -0.12, f"{length:.2f}", transform=ax.transAxes, ha="center", va="top", size=10,
+            bbox={"boxstyle": "round,pad=0.2", "fc": (*color[:3], 0.45), "lw": 0},
+        )  # fmt: skip
+    figure.suptitle(title, x=0.01, ha="left", size=11)
+    return shown_once(figure)

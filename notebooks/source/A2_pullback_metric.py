@@ -1,0 +1,429 @@
+# ---
+# jupyter:
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
+# ---
+
+# %% [markdown]
+# # A2 · The pullback metric
+#
+# Three photographs span a plane, and every point of it is a picture. An ellipse shows all steps that one network makes equally long: narrow means
+# sensitive, orange means magnified, magenta is where the answer changes. Drag the depth, then the training.
+# **At the logits, which steps does the network still feel, and how much longer does it make one than another?**
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A field of ellipses over the plane through a trouser, a dress and a boot. Circles at the input; thin, differently turned ellipses at the logits, largest in volume where the classes meet. Beside it each ellipse as a dot: how thin, how large."}}
+from functools import partial
+
+import torch
+from torch import nn
+
+from labkit import Chain
+from labkit.geometry import fisher, geodesics, metric
+from labkit.geometry.planes import plane_through
+from labkit.geometry.spectra import log_spectrum
+from labkit.lessons import check, claim, explore, hint, predict, progress
+from labkit.lessons import setup, solution
+from labkit.networks import mlp
+from labkit.plots import curves, ellipses
+from labkit.training import datasets
+from labkit.training.loop import fit
+
+explore("A2")
+
+# %% [markdown]
+# | | |
+# |---|---|
+# | **You will be able to** | write the metric that a network induces (A2.1) · measure a walk of photographs with it (A2.2) · draw its ellipse (A2.3) · choose the metric that belongs to a classifier, not to its bookkeeping (A2.4) · say when lengths lie |
+# | **Time** | 60 minutes |
+# | **You need** | A1: the Jacobian chain; eigenvalues of a 2 × 2 matrix |
+# | **Sources** | Hauser & Ray 2017 (networks as Riemannian geometry); Tissot 1881 (the indicatrix); Amari 2016 (the Fisher metric); Bolte & Pauwels 2021 (curves through kinks) |
+
+# %% tags=["parameters"]
+profile: str = "fast"     # "fast" for CI, "full" for narrower intervals
+depth: int = 6            # layers of every network, at least 2
+width: int = 64           # units of a hidden layer
+activation: str = "tanh"  # any smooth name of labkit.theory
+seed: int = 0             # weights and shuffles
+device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
+
+# %%
+full = setup(profile, seed, device)
+repeats = 20 if full else 6           # networks behind every interval
+data = datasets.fashion_mnist(device=device)
+first = [int((data.test.labels == k).nonzero()[0]) for k in (1, 3, 9)]
+photos = data.test.inputs[first].double()
+plane = plane_through(photos)
+apart = torch.cdist(photos, photos)
+print(f"trouser to dress {apart[0, 1]:.1f}, to boot {apart[0, 2]:.1f}")
+
+# %% [markdown]
+# **Predict.** At a real photograph take the ten directions in which photographs vary most. A network stretches one of them most, one least; call the
+# quotient its *distortion*. Training on 5,000 photographs multiplies the distortion by some factor. Below 1 the ellipses become rounder, above 1
+# thinner. Which factor (geometric mean), at the last hidden layer?
+
+# %%
+my_guess = None           # a positive number; 1 means unchanged
+predict("A2.p1", my_guess)
+
+# %% [markdown]
+# ## The idea in one picture
+#
+# Stand in the middle of the three photographs and take every step of length 1 in their plane. The differential sends this circle to an ellipse, with half-axes
+# $\sigma_1 \ge \sigma_2$, its singular values there. Now ask backwards: which steps *arrive* with length 1? Again an ellipse, with half-axes $1/\sigma_1$ and $1/\sigma_2$.
+
+# %%
+build = partial(mlp, depth, width, n_in=784, n_out=10, device=device)
+fresh, trained = ([build(activation, 1.4, 0.3, seed=seed + k)
+                   for k in range(repeats)] for _ in range(2))
+learn = partial(fit, data=data, epochs=8, lr=1e-3, batch_size=100)
+right = [learn(net, seed=seed).accuracy[-1] for net in trained]
+for net in fresh + trained:
+    net.double().requires_grad_(False)
+print(f"{repeats} networks, right on {torch.stack(right).mean():.1%}")
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A unit circle of steps; its image, an ellipse with the two singular values as half-axes; and the ellipse of steps with unit images, whose half-axes are their reciprocals."}}
+net = trained[0]
+frame = (net.linearize(plane.origin[None]) @ plane.basis)[0]
+_, stretches, steps = torch.linalg.svd(frame, full_matrices=False)
+for k, s in enumerate(stretches, 1):
+    print(f"σ{k} = {s:.3f}, 1/σ{k} = {1 / s:.3f}")
+print(f"distortion {stretches[0] / stretches[1]:.2f}")
+ellipses.unit_steps(stretches, steps,
+                    "Stretched most, reached first: axes are reciprocal")
+
+# %% [markdown] tags=["reads"]
+# A unit step along the orange arrow arrives with length 1.139, along the blue one with 0.342. So the first has to be only 0.878 long to arrive as 1,
+# the second 2.923. The right-hand ellipse is what the opening picture shows at every place. Mapmakers know it as Tissot's indicatrix: the
+# slice is the map, the surface of all logits the globe. Its distortion is 3.33.
+
+# %% [markdown]
+# ## The statement
+#
+# Let $f: U \to \mathbb{R}^m$ be $C^1$ on an open $U \subseteq \mathbb{R}^n$. The **pullback metric** measures a step of the input by its image:
+#
+# $$g_x(v, w) = \langle Df(x)\,v,\; Df(x)\,w\rangle = v^\top g_x\, w, \qquad g_x = Df(x)^\top Df(x).$$
+#
+# **Then for every $C^1$ curve $c : [0,1] \to U$:** $\;\operatorname{length}(f \circ c) = \displaystyle\int_0^1 \sqrt{\dot c^\top g_c\, \dot c}\;dt.$
+
+# %% [markdown]
+# *Proof.* By the chain rule $(f\circ c)' = Df(c)\,\dot c$ is continuous, and its norm is $\sqrt{\dot c^\top g_c\,\dot c}$. The length of a $C^1$ curve is the
+# integral of its speed. $\square$
+#
+# With the links of A1, $g_x = J_1^\top \cdots J_L^\top J_L \cdots J_1$: each link pulls back the metric of the next.
+
+# %% [markdown]
+# *What it needs.* Always $g \ge 0$. It is definite exactly where $Df$ is injective; elsewhere it is a **pseudo-metric**, blind along $\ker Df$. ReLU networks are only
+# piecewise $C^1$. Their curves still obey the formula, whatever slope you give ReLU at 0: where a unit *stays* at its kink, its velocity is 0 at almost
+# every $t$ (Bolte & Pauwels 2021).
+
+# %% [markdown]
+# ## Measure: the metric, without a derivative
+#
+# Lengths can be had by walking. Move each of 81 pictures a little along $u$ and $v$, both ways, and look how far the logits move. Nothing
+# is differentiated. The inner products of these differences must be $g$, up to the square of the step.
+
+# %%
+at = plane.grid(9, 24.0)
+x = plane.at(at)
+g = metric.pullback_metric(net.linearize(x), plane.basis)
+for h in (1e-1, 1e-2, 1e-3):
+    moved = torch.stack([net(x + h * e) - net(x - h * e)
+                         for e in plane.basis.mT], dim=2) / (2 * h)
+    error = (moved.mT @ moved - g).abs().max() / g.abs().max()
+    print(f"step {h:g}: relative error {error:.0e}")
+
+# %% [markdown]
+# ## Exercise A2.1 · the metric from a Jacobian
+#
+# Write `metric_from(J)`: the metric of a map with Jacobian `J`, $m \times n$. One product. There are two ways to put the transpose; one compares
+# steps of the input, the other rows of $J$.
+
+# %% tags=["exercise"]
+def metric_from(J):
+    """The pullback metric (n, n) of a map with Jacobian (m, n)."""
+    ...
+
+check("A2.1", metric_from)
+
+# %%
+# hint("A2.1")        # remove the first "#" for a rung of the ladder
+# solution("A2.1")    # after you have tried
+
+# %% [markdown]
+# ## A walk of photographs
+#
+# Go straight from the trouser to the boot. In the plane this way has one direction and one length. At the logits it is a curve. Send nine of its
+# photographs through the network and add the distances between neighbours: a polygon, with its corners on the curve.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Nine photographs from trouser to boot, fading into each other, and between neighbours the distance of their logits: small at both ends, large in the middle."}}
+start, end = plane.corners[0], plane.corners[2]
+t = torch.linspace(0, 1, 4097, dtype=torch.float64, device=device)
+way = plane.at(start + t[:, None] * (end - start))
+gaps = net(way[::512]).diff(dim=0).norm(dim=1)
+chord = (net(way[-1:]) - net(way[:1])).norm()
+print(f"polygon {gaps.sum():.2f}, chord {chord:.2f}; longest gap "
+      f"{gaps.max() / gaps.min():.1f} × shortest; "
+      f"middle half {gaps[2:6].sum() / gaps.sum():.1%}")
+curves.strip(way[::512].reshape(-1, 28, 28), gaps,
+             "Distances of logits along the way: most of it is made"
+             " in the middle", ends=("trouser", "boot"))
+
+# %% [markdown] tags=["reads"]
+# The trouser stays a trouser for long: the longest gap is 69.9 times the shortest, and the middle half of the way makes 78.3 % of the length. The polygon
+# is 22.88 long, the chord 14.67, so the way is bent. Is 22.88 the length of the curve? Nine photographs cannot tell.
+
+# %% [markdown]
+# The theorem gives the length of the curve without walking it: one metric and one velocity at each moment. So compare. A polygon cuts corners, hence is
+# always too short. For a $C^2$ network each of $N$ pieces misses $O(N^{-3})$, all together $O(N^{-2})$: twice the photographs, a quarter of the error.
+
+# %%
+pieces = 2 ** torch.arange(3, 10)
+def shortfall(net):
+    """Length by the metric, minus length by N-piece polygons."""
+    lin = net.linearize(way[1::2], dense=False)
+    g = metric.pullback_metric(lin, plane.basis)
+    length = metric.norm(g, end - start).mean()
+    return length - torch.cat([geodesics.curve_length(
+        net, way[None, ::4096 // n]) for n in pieces.tolist()])
+
+# %% tags=["figure"] mystnb={"image": {"alt": "What the polygon misses, against its number of pieces, on logarithmic axes. The points lie on a line of slope minus two."}}
+short = torch.stack([shortfall(net) for net in trained])
+print("relative:", *(f"{e:.1e}" for e in short[0] / gaps.sum()))
+claim("A2.c1", (short[:, -4] / short[:, -1]) ** (1 / 3), predicted=4)
+curves.orders(pieces, {activation: short}, {activation: -2},
+              "Twice the photographs, a quarter of the error",
+              xlabel="pieces of the polygon", ylabel="missing length")
+
+# %% [markdown] tags=["reads"]
+# Eight pieces miss 4.7e-02 of the length, 512 pieces 1.3e-05. The line has slope $-2$ and goes through the last point; all other points were free to leave
+# it. Over six networks each doubling divides the error by $3.9933 \pm 0.0046$ (4 standard errors); what is missing to 4 is the next term.
+
+# %% [markdown]
+# ## Exercise A2.2 · the length of a curve
+#
+# Write `length(g, v, dt)`: metrics `g` of shape $(T, n, n)$ and velocities `v` of shape $(T, n)$, one pair each `dt`. The check walks along spirals in polar
+# coordinates, where $g = \operatorname{diag}(1, r^2)$ and the length is known in closed form.
+
+# %% tags=["exercise"]
+def length(g, v, dt):
+    """The length of a curve with metric g and velocity v."""
+    ...
+
+check("A2.2", length)
+
+# %% [markdown]
+# ## Explore: where length is made
+#
+# Click into the slice, or use the two sliders, to set where the segment ends. (1) At depth 1 the image is straight: why? (2) Where is the curve orange, seen from the
+# classes? (3) Find two ends that are far apart in the slice and close at the logits. What does the network think of them?
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A straight segment over the slice and its image at the chosen depth in the plane where it is widest, both coloured by local speed, with length and chord."}}
+explore("A2.curve", activation=activation, seed=seed)
+
+# %% [markdown]
+# ## Exercise A2.3 · the semi-axes
+#
+# Write `semi_axes(g)` for $\{v : v^\top g\,v = 1\}$, the longer first. In an eigenbasis of $g$ the equation reads $\lambda_1 a^2 + \lambda_2 b^2 = 1$. Keep apart three numbers: the
+# eigenvalue $\lambda$, the stretch $\sigma = \sqrt\lambda$, and the axis.
+
+# %% tags=["exercise"]
+def semi_axes(g):
+    """Both semi-axes of {v : vᵀ g v = 1}, the longer first."""
+    ...
+
+check("A2.3", semi_axes)
+
+# %% [markdown]
+# ## Distortion through depth
+#
+# Leave the plane for 100 real photographs, with the ten directions in which 5,000 others vary most. The distortion is $\sigma_{\max}/\sigma_{\min}$, and 1 would be
+# an isometry up to scale. In the *lazy* limit of infinite width training does not move the hidden layers at all. Does it here?
+
+# %%
+real = data.test.inputs[:100].double()
+spread = torch.linalg.eigh(torch.cov(data.train.inputs.double().mT))
+directions = spread.eigenvectors[:, -10:]
+thin = {name: torch.stack([log_spectrum(
+    net.linearize(real), directions, depths=range(1, depth + 1)
+    ).log_distortion().mean(1) for net in nets])
+    for name, nets in (("untrained", fresh), ("trained", trained))}
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Mean log-distortion against depth, over networks, with intervals. It grows with depth, and after training it lies well above its value before, at every depth."}}
+for name, values in thin.items():
+    print(f"{name}:", *(f"{m:.2f}" for m in values.mean(0)))
+factor = (thin["trained"] - thin["untrained"])[:, -2].exp()
+claim("A2.c2", factor, predicted=1)
+curves.by_depth(thin, "Training makes the ellipses thinner",
+                ylabel="mean log-distortion (nats)", unchanged=0,
+                phases={"untrained": "ordered", "trained": "chaotic"})
+
+# %% [markdown] tags=["reads"]
+# Without training the log-distortion climbs from 0.68 to 2.12 over five layers. Training lifts it at every depth; at the last hidden layer the factor is
+# $3.27 \pm 0.51$, where the lazy limit says 1. The jump at depth 6 comes from the shape: ten directions into ten logits leave none to spare. Return to the first
+# picture and watch it happen: depth 5, then the epochs.
+
+# %% [markdown]
+# ## Directions that are not seen at all
+#
+# Ten logits cannot hold 784 directions: $\ker Df$ has dimension at least 774, and there $g$ is 0. Take the step from one photograph towards another and remove what $Df$
+# sees. To first order nothing happens at the logits. To second order it does, by $\tfrac12 s^2 D^2\!f(v, v)$.
+
+# %%
+x, lin = real[:50], net.linearize(real[:50])
+J = lin.dense()
+step = nn.functional.normalize(real[50:100] - x)[..., None]
+unseen = step - torch.linalg.pinv(J) @ (J @ step)
+print(f"rank {log_spectrum(lin.mT).rank.unique().tolist()} of 784; "
+      f"unseen is {unseen.square().sum(1).mean():.1%} of |step|²")
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Change of the logits against the length of the step, on logarithmic axes: slope one for the whole step, slope two for its unseen part, which stays far below."}}
+sizes, moved = 2.0 ** torch.arange(-6, 4), {}
+for name, v in {"whole step": step, "unseen part": unseen}.items():
+    moved[name] = torch.stack([
+        net(x + s * v[..., 0]) - net(x) for s in sizes], 1).norm(dim=2)
+    print(f"{name}, length 1: {moved[name][:, 6].mean():.4f}")
+small = moved["unseen part"]
+claim("A2.c3", small[:, 1] / small[:, 0], predicted=4)
+curves.orders(sizes, moved, {"whole step": 1, "unseen part": 2},
+              "Blind directions answer to second order only",
+              xlabel="length of a step", ylabel="change of the logits")
+
+# %% [markdown] tags=["reads"]
+# Of the squared step 96.8 % is invisible to first order. The whole step moves the logits by 0.2330 at length 1, its unseen part by 0.0068; halving divides that by
+# $4.0017 \pm 0.0016$. But at length 8 the two have nearly met. A metric speaks about small steps: blind is not deaf.
+
+# %% [markdown]
+# ## The output metric is a choice
+#
+# So far $|\cdot|$ on the logits was Euclid's. But softmax forgets any common shift: $z$ and $z + c(x)\,\mathbf 1$ are one classifier in two *gauges*. Log-probabilities are such
+# a gauge, and so is adding thrice the first logit to all. Do the ellipses belong to the classifier, or to the gauge?
+
+# %%
+gauges = {"logits": [], "shifted logits": [lambda z: z + 3 * z[:, :1]],
+          "log-probabilities": [lambda z: z.log_softmax(1)]}
+x, euclid, fisherian = plane.at(at), {}, {}
+for name, link in gauges.items():
+    same = Chain([*net, *link])
+    lin, p = same.linearize(x), same(x).softmax(1)
+    euclid[name] = metric.pullback_metric(lin, plane.basis)
+    fisherian[name] = fisher.on_inputs(lin, p, basis=plane.basis)
+    print(f"{name}: probabilities differ by "
+          f"{(p - net(x).softmax(1)).abs().max():.0e}")
+
+# %% [markdown]
+# The way out is to measure what the classifier says. For probabilities $p$ the **Fisher metric** is
+#
+# $$G_x = J^\top\bigl(\operatorname{diag} p - p\,p^\top\bigr) J, \qquad \mathrm{KL}\bigl(p(x)\,\|\,p(x+v)\bigr) = \tfrac12 v^\top G_x v + O(|v|^3).$$
+#
+# The matrix in the middle kills $\mathbf 1$, so no shift can enter. It is Euclid's metric of $x \mapsto 2\sqrt{p(x)}$, on a sphere of radius 2.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Six fields of ellipses over the slice. Upper row, Euclidean metric: three gauges, three different fields. Lower row, Fisher metric: the same field three times, largest where classes meet."}}
+panels = {}
+for row, found in (("Euclid", euclid), ("Fisher", fisherian)):
+    for name, g in found.items():
+        shape = metric.ellipse(g)
+        volume = -shape.semi_axes.log().sum(1)
+        panels[row, name] = shape, volume - volume.mean()
+ellipses.fields(panels, at, "One classifier in three gauges")
+
+# %%
+def thinness(net, gauge):
+    same = Chain([*net, *gauges[gauge]])
+    lin, p = same.linearize(x), same(x).softmax(1)
+    axes = metric.ellipse(torch.stack([
+        metric.pullback_metric(lin, plane.basis),
+        fisher.on_inputs(lin, p, basis=plane.basis)])).semi_axes
+    return (axes[..., 0] / axes[..., 1]).log().mean(1)
+
+change = torch.stack([thinness(net, "shifted logits")
+                      - thinness(net, "logits") for net in trained])
+claim("A2.c4", change[:, 0], predicted=0)
+claim("A2.c5", change[:, 1], predicted=0)
+
+# %% [markdown] tags=["reads"]
+# Upper row: one classifier, three fields. Ellipses turn, thin out, trade places in volume. The shift moves Euclid's mean log-distortion by $0.47 \pm 0.22$, and the claim that it
+# belongs to the classifier fails, as expected. Lower row: Fisher's field, the same three times to rounding, and brightest where the answer is open.
+
+# %% [markdown]
+# ## Exercise A2.4 · the Fisher metric
+#
+# Write `fisher_metric(J, z)`: the Fisher metric on the inputs, from the logits `z` and their Jacobian `J`. The matrix between the two factors you have met: in A1.4 it was
+# the Jacobian of softmax.
+
+# %% tags=["exercise"]
+def fisher_metric(J, z):
+    """The Fisher metric (n, n); z (C,) logits, J (C, n)."""
+    ...
+
+check("A2.4", fisher_metric)
+
+# %% [markdown]
+# ## Where it fails
+#
+# ReLU keeps the theorem; it does not keep the $C^2$ that made the polygon's error quarter. Its curve has corners, and a polygon that misses a corner by $1/N$ is too short by
+# about $1/N$. Same walk, same training, ReLU.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Missing length against pieces for tanh, slope minus two, and for ReLU, slope minus one."}}
+kinked = [build("relu", 2**0.5, 0.0, seed=seed + k)
+          for k in range(repeats)]
+for one in kinked:
+    learn(one, seed=seed)
+    one.double().requires_grad_(False)
+broken = torch.stack([shortfall(one) for one in kinked])
+claim("A2.c6", (broken[:, 0] / broken[:, -1]) ** (1 / 6), predicted=4)
+curves.orders(pieces, {activation: short, "relu": broken},
+              {activation: -2, "relu": -1}, "Kinks cost an order",
+              xlabel="pieces of the polygon", ylabel="missing length")
+
+# %% [markdown] tags=["reads"]
+# A doubling divides ReLU's error by $1.980 \pm 0.088$: an order is lost, and the claim fails as it should. The formula did not fail. Nobody can harvest smoothness that is not
+# there: the integral of the metric, too, has jumps now and needs as many points.
+
+# %% [markdown]
+# ## Your own model
+#
+# Any `nn.Sequential` is a chain. Here is a small convolutional network that nobody trained, on the same plane, at the same three photographs. Put yours in its place; for
+# anything that is no `nn.Sequential`, `cut` of A1 makes the chain.
+
+# %%
+model = nn.Sequential(
+    nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 8, 5, 2), nn.GELU(),
+    nn.Conv2d(8, 16, 5, 2), nn.GELU(), nn.Flatten(), nn.Linear(256, 10))
+chain = Chain(model.double().requires_grad_(False))
+g = metric.pullback_metric(chain.linearize(photos), plane.basis,
+                           depths=range(1, len(chain) + 1))
+for name, axes in zip(chain.names, metric.ellipse(g).semi_axes):
+    print(f"{name:12s}", *(f"{a / b:6.2f}" for a, b in axes))
+
+# %% [markdown] tags=["reads"]
+# Columns: trouser, dress, boot. Two strided convolutions hardly bend the plane, from 1.02 to about 1.2. The last map squeezes 256 numbers into ten at random, and that
+# alone takes the trouser to 2.31 while the dress stays at 1.22: distortion belongs to a network *and* a place.
+
+# %% [markdown]
+# ## Recap
+#
+# | signal propagation says | geometry says | you compute |
+# |---|---|---|
+# | a perturbation grows by | the length of a step, $\sqrt{v^\top g\,v}$ | `metric.norm(g, v)` |
+# | most and least sensitive direction | axes of the ellipse, $1/\sigma_1$ and $1/\sigma_2$ | `metric.ellipse(g)` |
+# | conditioning of the Jacobian | distortion $\sigma_{\max}/\sigma_{\min}$ | `log_spectrum(lin).log_distortion()` |
+# | invisible perturbation | $\ker Df$: $g$ is a pseudo-metric | `log_spectrum(lin).rank` |
+# | sensitivity of the prediction | Fisher metric | `fisher.on_inputs(lin, p)` |
+#
+# Next, A3 asks which directions *must* be in the kernel.
+
+# %% [markdown]
+# **Quiz.** Answer before you open.
+#
+# <details><summary>1. An ellipse is twice as long as its neighbour in the same direction. Which picture is more sensitive that way?</summary>The neighbour. Long means that a long step is needed.</details>
+# <details><summary>2. All logits are multiplied by 10. What happens to the Euclidean ellipses? To their distortion?</summary>They shrink by 10; the distortion stays. The Fisher metric changes too: the classifier has become more certain.</details>
+# <details><summary>3. Two photographs have the same logits. Is every curve between them of length 0?</summary>No. Its image is a loop, and a loop has a length. Length 0 needs a velocity in the kernel at almost every moment.</details>
+# <details><summary>4. How far apart can two predictions be in the Fisher metric of all probability vectors?</summary>At most π: 2√p lies on a sphere of radius 2 where no coordinate is negative, a quarter of a great circle at most. A way through the inputs may be longer.</details>
+
+# %% [markdown]
+# **Discuss.** (1) Which metric would you put on the hidden layers, and who would have to agree? (2) Distortion grew under training. Is that bad? (3) Pixels are an input gauge: what
+# changes in the lesson if the photographs are whitened first?
+#
+# **Read on.** Hauser & Ray 2017, Principles of Riemannian geometry in neural networks · Amari 2016, ch. 1–3 · Bolte & Pauwels 2021, Conservative set valued fields · Chizat, Oyallon & Bach 2019, On lazy training.
+
+# %%
+progress()

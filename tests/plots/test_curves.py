@@ -1,0 +1,65 @@
+"""Pictures of curves and of what is measured along them."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from labkit.plots import curves, style
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(plt.Text)]
+
+
+def test_a_curve_is_as_orange_as_it_is_fast() -> None:
+    _, ax = style.new()
+    ax.set(xlim=(0, 2), ylim=(0, 2))
+    line = curves.coloured(ax, torch.tensor([[0.0, 0], [1, 0], [1, 1]]), torch.tensor([-0.5, 0.5]), reach=1.0)
+    assert line.get_array().tolist() == [-0.5, 0.5]
+    assert line.norm.vmin, line.norm.vmax == (-1.0, 1.0)
+    assert [segment.tolist() for segment in line.get_segments()] == [[[0, 0], [1, 0]], [[1, 0], [1, 1]]]
+    assert ax.get_xlim() == (0, 2)
+
+
+def test_lines_of_the_given_slope_go_through_the_smallest_error() -> None:
+    x = np.array([1.0, 2.0, 4.0, 8.0])
+    samples = {"tanh": np.stack([3 * x**-2, 3 * x**-2]), "relu": np.stack([x**-1, 4 * x**-1])}
+    figure = curves.orders(x, samples, {"tanh": -2, "relu": -1}, "A claim", xlabel="pieces", ylabel="error")
+    ax = figure.axes[0]
+    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    np.testing.assert_allclose(lines["tanh, slope $-2$"].get_ydata(), 3 * x**-2)
+    np.testing.assert_allclose(lines["relu, slope $-1$"].get_ydata(), 2 * x**-1.0)
+    assert lines["relu, slope $-1$"].get_color() == style.RELU
+    figure.canvas.draw()
+    assert "$10^{0}$" in words(figure)
+    assert not plt.get_fignums()
+
+
+def test_every_depth_has_its_mean_and_the_end_its_number() -> None:
+    samples = {"before": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "after": torch.tensor([[2.0, 5.0], [4.0, 7.0]])}
+    figure = curves.by_depth(
+        samples, "A claim", ylabel="y", phases={"before": "ordered", "after": "chaotic"}, unchanged=0
+    )
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines["before, 3.00"].get_ydata().tolist() == [2.0, 3.0]
+    assert lines["after, 6.00"].get_ydata().tolist() == [3.0, 6.0]
+    assert not plt.get_fignums()
+
+
+def test_a_walk_carries_its_distances_and_its_ends() -> None:
+    figure = curves.strip(torch.rand(4, 5, 5), torch.tensor([0.5, 1.25, 2.0]), "A claim", ends=("shoe", "hat"))
+    said = words(figure)
+    assert [text for text in said if text in ("0.50", "1.25", "2.00")] == ["0.50", "1.25", "2.00"]
+    assert figure.axes[0].get_title(loc="center") == "shoe"
+    assert figure.axes[-1].get_title(loc="center") == "hat"
+    assert len(figure.axes) == 4
