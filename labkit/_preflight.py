@@ -18,8 +18,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from labkit.links import rule_of
 
 __all__ = [
-    "available_bytes", "check_finite", "check_input", "check_memory", "check_modes", "check_purity", "check_weights",
-    "classify", "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
+    "available_bytes", "check_derivative", "check_finite", "check_input", "check_memory", "check_modes",
+    "check_purity", "check_weights", "classify", "evaluate", "is_batch_coupled", "is_known", "is_stochastic",
+    "leave_as_it_was", "unsteady",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
@@ -110,7 +111,7 @@ def check_finite(links: Sequence[Link], names: Sequence[str], states: Sequence[T
         if torch.cat([h.reshape(-1) for h in states]).isfinite().all():
             return
         for depth, h in enumerate(states):
-            bad = (~h.isfinite()).reshape(len(h), -1).any(1).nonzero().flatten().tolist()
+            bad = _broken_samples(h)
             if bad and depth == 0:
                 raise ValueError(f"x holds NaN or Inf in sample {_few(bad)}; remove or repair these samples")
             if bad:
@@ -119,6 +120,20 @@ def check_finite(links: Sequence[Link], names: Sequence[str], states: Sequence[T
                 raise ValueError(
                     f"link '{names[depth - 1]}' is the first to produce NaN or Inf, in sample {_few(bad)}; {cure}"
                 )
+
+
+def check_derivative(name: str, jac: Tensor) -> None:
+    """Refuse a Jacobian with NaN or Inf where the state itself was finite, as that of a norm at zero."""
+    with torch.no_grad():
+        if not jac.isfinite().all():
+            raise ValueError(
+                f"link '{name}' has no finite derivative in sample {_few(_broken_samples(jac))} though its output is "
+                "finite; move x off that point, or smooth the link there"
+            )
+
+
+def _broken_samples(h: Tensor) -> list[int]:
+    return [int(i) for i in (~h.isfinite()).reshape(len(h), -1).any(1).nonzero().flatten()]
 
 
 def _broken_parameter(link: Link) -> str | None:

@@ -163,7 +163,7 @@ class Chain(nn.Module):
             The linearization, in the dtype and on the device of the states.
 
         Raises:
-            ValueError: for links that do not compose, are random or batch-coupled, or produce NaN or Inf.
+            ValueError: for links that do not compose, are random or batch-coupled, or give NaN or Inf.
             TypeError: for an integer x.
             RuntimeError: under autocast.
             MemoryError: before allocating, if the dense Jacobians would not fit.
@@ -198,7 +198,10 @@ class Chain(nn.Module):
                 ends = zip(links, states, states[1:], strict=False)
                 return Linearization([_lazy(*end, chunk_size) for end in ends])
             preflight.check_memory(states, unknown, chunk_size)
-            return Linearization([jacobian(link, h, chunk_size) for link, h in zip(links, states[:-1], strict=True)])
+            jacobians = [jacobian(link, h, chunk_size) for link, h in zip(links, states[:-1], strict=True)]
+            for index in unknown:
+                preflight.check_derivative(names[index], jacobians[index])
+            return Linearization(jacobians)
 
 
 def _lazy(link: Link, h: Tensor, out: Tensor, chunk_size: int | None) -> Jacobian:

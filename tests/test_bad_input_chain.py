@@ -97,6 +97,13 @@ def test_overflow_that_a_later_link_would_hide():
         Chain([torch.exp, torch.tanh]).linearize(1000 + X)
 
 
+def test_derivative_that_is_not_finite():
+    x = X.clone()
+    x[1] = 0.0
+    with refused(ValueError, "link 'norm' has no finite derivative in sample 1"):
+        Chain([torch.sin, lambda h: h.abs().sqrt()], ["sin", "norm"]).linearize(x)
+
+
 def test_finite_numbers_whose_sum_overflows_are_fine():
     x = torch.full((3, 4), 60000.0, dtype=torch.float16)
     assert Chain([torch.tanh]).linearize(x).dense().eq(0).all()
