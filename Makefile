@@ -44,7 +44,7 @@ benchmark: env  ## measure labkit against what you would use instead
 env:  ## only make or mend the environment
 	@scripts/setup.sh
 
-lock: env  ## contributors: write the newest versions that fit pyproject.toml into requirements/lock.txt
+lock:  ## contributors: write the newest versions that fit pyproject.toml into requirements/lock.txt
 	@scripts/lock.sh
 
 clean:  ## remove what commands have made, but neither the environment nor your own copy of the lessons

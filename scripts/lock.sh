@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
-"$VENV/bin/python" -m venv "$room/venv"
+"${PYTHON:-python3}" -m venv "$room/venv"
 "$room/venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[all]'
 "$room/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$//; /^torchvision==/d' >"$room/lock.txt"
 mv "$room/lock.txt" requirements/lock.txt
