@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from torch import Tensor
 
 from labkit.chain import Chain
@@ -106,7 +107,7 @@ def say_product(data: dict[str, Any]) -> str:
     return f"{words}; {lost} are exactly zero" if lost else f"{words}; the smallest is e^{logs[-1]:.1f}"
 
 
-def _alive(logs: np.ndarray[Any, Any]) -> int:
+def _alive(logs: NDArray[np.float64]) -> int:
     return int((logs > logs[0] - 5).sum())
 
 
