@@ -210,7 +210,8 @@ class Explorer:
         if front_end():
             from labkit.lessons._live import Live
 
-            return Live(self)._repr_mimebundle_()
+            data, metadata = Live(self)._repr_mimebundle_()
+            return data | {"text/plain": f"{self.title} (live: run the cell to see it)"}, metadata
         self.prove()
         record = {"id": self.id, "parameters": self.parameters | self.start}
         return {"text/plain": self.title, "text/html": self.grid(), MIME: record}

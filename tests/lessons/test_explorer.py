@@ -9,6 +9,7 @@ import matplotlib as mpl
 import nbformat
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -268,6 +269,13 @@ def test_without_a_front_end_the_bundle_is_a_grid_and_a_record():
     assert json.loads(json.dumps(bundle[MIME])) == bundle[MIME]
 
 
+def test_with_a_front_end_the_bundle_is_a_widget_that_says_what_to_do_without_one(monkeypatch):
+    monkeypatch.setenv("LABKIT_EXPLORER", "live")
+    data, _ = declare()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"] == "A line (live: run the cell to see it)"
+
+
 def test_environment_overrules_what_the_kernel_says(monkeypatch):
     monkeypatch.setenv("LABKIT_EXPLORER", "live")
     assert front_end()
@@ -328,5 +336,8 @@ def test_every_explorer_of_a_lesson_shows_all_its_settings(lesson_id):
         assert id.split(".")[0] == lesson_id
         for _, frame in explorer.sweep():
             assert not [letter for letter in frame.text if ord(letter) >= 0x1D400], "letters that few fonts have"
+            labels = [text.get_text() for text in explorer._stage(100).figure.findobj(Text)]
+            wrong = [label for label in labels if set(re.sub(r"\$[^$]*\$", "", label)) & set('<>|_{}"\\')]
+            assert not wrong, "cmss10 draws these as other glyphs: write them inside $...$"
         assert len(explorer.grid()) < 300_000
         assert len(explorer.page()) < 600_000
