@@ -339,5 +339,5 @@ def test_every_explorer_of_a_lesson_shows_all_its_settings(lesson_id):
             labels = [text.get_text() for text in explorer._stage(100).figure.findobj(Text)]
             wrong = [label for label in labels if set(re.sub(r"\$[^$]*\$", "", label)) & set('<>|_{}"\\')]
             assert not wrong, "cmss10 draws these as other glyphs: write them inside $...$"
-        assert len(explorer.grid()) < 300_000
-        assert len(explorer.page()) < 600_000
+        assert len(explorer.grid()) < 300_000, f"{id}: show fewer values in `snapshot`"
+        assert len(explorer.page()) < 600_000, f"{id}: offer fewer values in `static`"
