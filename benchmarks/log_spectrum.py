@@ -73,7 +73,8 @@ def _medians(functions: list[Callable[[], Tensor]], runs: int) -> list[float]:
 if __name__ == "__main__":
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, one thread, torch {torch.__version__}")
     print(
-        f"{'case':>18} {'naive':>9} {'values':>9} {'ratio':>7} {'target':>7} {'+error':>7} {'naive wrong by':>15} {'error':>9}"
+        f"{'case':>18} {'naive':>9} {'values':>9} {'ratio':>7} {'target':>7} {'+error':>7} {'naive wrong by':>15}"
+        f" {'error':>9}"
     )
     for row in rows():
         target = "" if row["target"] is None else f"{row['target']:.0f}"

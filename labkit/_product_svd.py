@@ -155,14 +155,14 @@ class _Operator(NamedTuple):
     """A factor known by what it does to a narrow frame: its rows are taken to be as large as those of J X."""
 
     J: Jacobian
-    index: int
+    link: int
     jiggle: Jiggle | None
 
     def push(self, X: Matrices) -> _Push:
         copies = self.jiggle.copies if self.jiggle else 1
         beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
         M = torch.cat(lift(self.J @ beside.to(self.J.device, self.J.dtype)).chunk(copies, -1))
-        _check_finite(M, self.index)
+        _check_finite(M, self.link)
         M, exponent = split_scale(M)
         size = row_norms(M.detach())
         if self.jiggle:
@@ -204,7 +204,9 @@ def _signs(like: Tensor, jiggle: Jiggle) -> Tensor:
     return bits.to(like) * 2 - 1
 
 
-def _step(push: _Push, d: Vectors) -> tuple[Matrices, Float[Tensor, "batch p p"], Vectors]:
+def _step(
+    push: _Push, d: Float[Tensor, "batch n"]
+) -> tuple[Float[Tensor, "batch m p"], Float[Tensor, "batch p p"], Vectors]:
     """M diag(e^d) V = X diag(e^d') V', V and V' orthogonal and forgotten; X = Q W, Q orthonormal. Also W."""
     M = push.M
     with torch.no_grad():  # every scale is a gauge: it cancels between M and d, so it needs no derivative
@@ -230,12 +232,17 @@ def _step(push: _Push, d: Vectors) -> tuple[Matrices, Float[Tensor, "batch p p"]
     return take_columns(Q, order) @ W, W, d
 
 
-def _reach(Q: Matrices, noise: Vectors) -> Vectors:
+def _reach(Q: Float[Tensor, "batch m p"], noise: Float[Tensor, "batch m"]) -> Vectors:
     """Per column of Q, how far a unit of it stands out of the noise, in the row of the link where it does most."""
     return (Q.abs() / torch.where(noise > 0, noise, torch.inf)[:, :, None]).amax(-2)
 
 
-def _alive(Q: Matrices, R: Matrices, c: Vectors, noise: Vectors) -> Bool[Tensor, "batch p"]:
+def _alive(
+    Q: Float[Tensor, "batch m p"],
+    R: Float[Tensor, "batch p n"],
+    c: Float[Tensor, "batch n"],
+    noise: Float[Tensor, "batch m"],
+) -> Bool[Tensor, "batch p"]:
     """Which columns of M diag(c) = Q R diag(c) leave the span of those before them by more than rounding.
 
     The noise in r_ii is that of column i and, through the coefficients R⁻¹ e_i, of all columns before it.
@@ -251,8 +258,12 @@ def _alive(Q: Matrices, R: Matrices, c: Vectors, noise: Vectors) -> Bool[Tensor,
 
 
 def _revealed(
-    M: Matrices, Q: Matrices, R: Matrices, c: Vectors, noise: Vectors
-) -> tuple[Tensor, Matrices, Matrices, Bool[Tensor, "batch p"]]:
+    M: Matrices,
+    Q: Float[Tensor, "batch m p"],
+    R: Float[Tensor, "batch p n"],
+    c: Float[Tensor, "batch n"],
+    noise: Float[Tensor, "batch m"],
+) -> tuple[Tensor, Float[Tensor, "batch m p"], Float[Tensor, "batch p n"], Bool[Tensor, "batch p"]]:
     """Columns reordered until a row of R that starts with noise is noise altogether: a lost direction must die.
 
     Returns the order of the columns, Q, R, and which rows of R are alive.
@@ -272,7 +283,7 @@ def _revealed(
     return order, Q, R, alive
 
 
-def _flip(R: Matrices, d: Vectors) -> tuple[Matrices, Vectors]:
+def _flip(R: Float[Tensor, "batch p n"], d: Float[Tensor, "batch n"]) -> tuple[Float[Tensor, "batch n p"], Vectors]:
     """Upper R, descending d -> lower W with unit columns, d': (R diag(e^d))ᵀ = W diag(e^d').
 
     W_ij carries e^(d_i - d_j) <= 1, so nothing overflows and each flip drives values far apart further apart.
@@ -285,7 +296,7 @@ def _flip(R: Matrices, d: Vectors) -> tuple[Matrices, Vectors]:
     return W / size.clamp(min=_TINY)[:, None, :], d
 
 
-def _sweep(W: Matrices, d: Vectors) -> tuple[Matrices, Vectors, Tensor]:
+def _sweep(W: Float[Tensor, "batch n p"], d: Vectors) -> tuple[Float[Tensor, "batch p p"], Vectors, Tensor]:
     """One more QR: off-diagonal W_ij shrink by e^(d_i - d_j). Also the order that was put on the columns."""
     d, order = d.sort(-1, descending=True)
     W = take_columns(W, order)

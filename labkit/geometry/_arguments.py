@@ -5,6 +5,7 @@ Each check answers bad input with one sentence, before any work.
 
 import operator
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,13 @@ from torch import Tensor
 from labkit._linalg import lift, svdvals
 from labkit.linearization import Linearization
 
-__all__ = ["as_basis", "as_depths", "check_linearization"]
+__all__ = ["Depths", "Lin", "as_basis", "as_depths", "check_linearization"]
+
+if TYPE_CHECKING:
+    Lin = Linearization
+    Depths = Iterable[int] | None
+else:
+    Lin = Depths = object  # run-time type checkers leave bad input to the sentences below
 
 
 def check_linearization(lin: object) -> None:
@@ -42,6 +49,8 @@ def as_basis(lin: Linearization, basis: Tensor | None) -> Float[Tensor, "batch n
         raise ValueError(
             f"basis has shape {shape}; pass orthonormal columns ({n_0}, k) or ({batch}, {n_0}, k), k <= {n_0}"
         )
+    if not basis.isfinite().all():
+        raise ValueError("basis holds NaN or infinity; pass orthonormal columns")
     columns = lift(basis.to(lin.device))
     eps = torch.finfo(basis.dtype).eps
     gram = columns.detach().mT @ columns.detach()
@@ -54,7 +63,7 @@ def as_basis(lin: Linearization, basis: Tensor | None) -> Float[Tensor, "batch n
     return columns.expand(batch, -1, -1)
 
 
-def as_depths(lin: Linearization, depths: Iterable[int] | None) -> list[int]:
+def as_depths(lin: Linearization, depths: Depths) -> list[int]:
     """The depths asked, in their order; the end alone where `depths` is None.
 
     Raises:

@@ -3,15 +3,14 @@
 Each function is one formula on tensors (…, k, k) and (…, k), differentiable in all of them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.geometry._arguments import as_basis, as_depths, check_linearization
-from labkit.linearization import Linearization
+from labkit._linalg import lift
+from labkit.geometry._arguments import Depths, Lin, as_basis, as_depths, check_linearization
 
 __all__ = ["Ellipse", "angle", "ellipse", "inner", "norm", "pullback_metric"]
 
@@ -30,9 +29,7 @@ class Ellipse:
     angle: Float[Tensor, "*batch"]
 
 
-def pullback_metric(
-    lin: Linearization, basis: Tensor | None = None, depths: Iterable[int] | None = None
-) -> Float[Tensor, "*depths batch k k"]:
+def pullback_metric(lin: Lin, basis: Tensor | None = None, depths: Depths = None) -> Float[Tensor, "*depths batch k k"]:
     """The metric that the chain up to each depth induces on its input, in the coordinates of `basis`.
 
     Args:
@@ -48,6 +45,7 @@ def pullback_metric(
         ValueError: If `basis` is not orthonormal or does not fit, or a depth is out of range.
 
     Example:
+        >>> from labkit import Linearization
         >>> lin = Linearization([torch.tensor([[[3.0, 0.0], [0.0, 0.5]]])])
         >>> pullback_metric(lin)
         tensor([[[9.0000, 0.0000],
@@ -124,17 +122,18 @@ def ellipse(g: Tensor) -> Ellipse:
     size = g.abs().amax((-2, -1))
     if not ((g[..., 0, 1] - g[..., 1, 0]).abs() <= eps**0.5 * size).all():
         raise ValueError("g is not symmetric (or not finite); an ellipse needs a metric such as pullback_metric gives")
-    scale = torch.where(size > 0, size, 1.0).detach()
-    a, b, c = ((g[..., i, j] / scale).double() for i, j in ((0, 0), (0, 1), (1, 1)))
+    exponent = torch.frexp(lift(size.detach()))[1]
+    scale = torch.exp2(exponent.clamp(-1000, 1000).double())  # a power of two rounds nothing
+    a, b, c = (lift(g[..., i, j]) / scale for i, j in ((0, 0), (0, 1), (1, 1)))
     det = _difference_of_products(a, c, b, b)
     if (torch.minimum(a, c) < 0).any() or (det < -64 * eps * (a * c + eps)).any():
         raise ValueError("g is not positive semi-definite; an ellipse needs a metric such as pullback_metric gives")
     largest = (a + c + torch.hypot(a - c, 2 * b)) / 2
     seen = det > 8 * eps * a * c  # below that the rounding of g itself hides its smaller eigenvalue
     longer = torch.where(seen, (largest / torch.where(seen, det, 1.0)).sqrt(), torch.inf)
-    semi_axes = torch.stack([longer, largest.rsqrt()], -1) / scale.double().sqrt()[..., None]
+    semi_axes = torch.stack([longer, largest.rsqrt()], -1) / scale.sqrt()[..., None]
     turned = torch.atan2(-2 * b + 0.0, c - a) / 2  # + 0.0 turns -0 into 0, hence -π/2 into π/2
-    return Ellipse(semi_axes.to(g.dtype), turned.to(g.dtype))
+    return Ellipse(semi_axes.to(g), turned.to(g))
 
 
 def _difference_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

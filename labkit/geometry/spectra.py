@@ -3,10 +3,10 @@
 Values are natural logarithms in float64, with an honest error estimate beside them; the matrix-free part is detached.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from torch import Tensor
 from labkit._lanczos import Singular, singular_triplets
 from labkit._linalg import departure_from_normality, lift, split_scale
 from labkit._product_svd import Jiggle, log_singular_values, log_volumes
-from labkit.geometry._arguments import as_basis, as_depths, check_linearization
+from labkit.geometry._arguments import Depths, Lin, as_basis, as_depths, check_linearization
 from labkit.linearization import Jacobian, Linearization
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "top_singular_values",
 ]
 
-Rank = int | Literal["numerical"] | None
+Rank = int | str | None
 
 _REFOLDS = 3
 _NO_DIGITS = 0.1  # nats of error beyond which a value has none
@@ -112,9 +112,9 @@ class LogSpectrum:
 
 
 def log_spectrum(
-    lin: Linearization,
+    lin: Lin,
     basis: Tensor | None = None,
-    depths: Iterable[int] | None = None,
+    depths: Depths = None,
     generator: torch.Generator | None = None,
 ) -> LogSpectrum:
     """Log singular values of the prefix J_l ⋯ J_1 at each depth, right however far apart they lie.
@@ -138,6 +138,7 @@ def log_spectrum(
         ValueError: If `basis` is not orthonormal or does not fit, a depth is out of range, or a link holds NaN.
 
     Example:
+        >>> from labkit import Linearization
         >>> shear = torch.tensor([[[1e-3, 1.0], [0.0, 1.0]]], dtype=torch.float64)
         >>> spec = log_spectrum(Linearization([shear] * 20))
         >>> spec.values  # their sum is 20 log 1e-3 = -138.155
@@ -159,9 +160,7 @@ def log_spectrum(
     return LogSpectrum(_refuse_lost(values[0] if depths is None else values, lin), refold)
 
 
-def log_volume(
-    lin: Linearization, basis: Tensor | None = None, depths: Iterable[int] | None = None
-) -> Float[Tensor, "*depths batch"]:
+def log_volume(lin: Lin, basis: Tensor | None = None, depths: Depths = None) -> Float[Tensor, "*depths batch"]:
     """The log-volume that `log_spectrum(…).log_volume()` gives, from the QR fold alone: cheaper.
 
     Args:
@@ -178,6 +177,7 @@ def log_volume(
         ValueError: If `basis` is not orthonormal or does not fit, a depth is out of range, or a link holds NaN.
 
     Example:
+        >>> from labkit import Linearization
         >>> log_volume(Linearization([2 * torch.eye(3).expand(1, 3, 3)] * 4))  # 12 log 2
         tensor([8.3178], dtype=torch.float64)
     """
@@ -217,6 +217,7 @@ def effective_rank(spec: LogSpectrum) -> Float[Tensor, "*depths batch"]:
     """The effective rank exp(-Σ p log p), p = s / Σ s, in [1, k] (Roy & Vetterli 2007); nan for a zero matrix.
 
     Example:
+        >>> from labkit import Linearization
         >>> effective_rank(log_spectrum(Linearization([torch.eye(4)[None]])))
         tensor([4.], dtype=torch.float64)
     """
@@ -228,7 +229,7 @@ def effective_rank(spec: LogSpectrum) -> Float[Tensor, "*depths batch"]:
     return torch.where(some, entropy.exp(), torch.nan)
 
 
-def nonnormality(lin: Linearization) -> Float[Tensor, " batch"]:
+def nonnormality(lin: Lin) -> Float[Tensor, " batch"]:
     """Henrici's departure from normality √(1 - Σ|λ|² / ‖J‖_F²) of the whole product: 0 normal, near 1 a shear.
 
     Returns:
@@ -239,6 +240,7 @@ def nonnormality(lin: Linearization) -> Float[Tensor, " batch"]:
         ValueError: If J is not square.
 
     Example:
+        >>> from labkit import Linearization
         >>> nonnormality(Linearization([torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])]))
         tensor([1.], dtype=torch.float64)
     """

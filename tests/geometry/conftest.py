@@ -1,5 +1,6 @@
 """The exact oracle of the spectra: float64 links are rational numbers, so their product and its rank are exact."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import mpmath
@@ -50,7 +51,8 @@ def exact_log_singular_values(links: Sequence[Tensor]) -> Tensor:
     gram = P.dot(P.T) if P.shape[0] < P.shape[1] else P.T.dot(P)
     rank, det = exact_rank(gram)
     logs: list[float] = []
-    enough = 40 + rank * len(str(len(gram) * max(abs(x) for x in gram.ravel())))
+    largest = len(gram) * max(abs(x) for x in gram.ravel())
+    enough = 40 + rank * int(1 + largest.bit_length() * math.log10(2))
     digits = 100
     while rank:
         digits = min(2 * digits, enough)
