@@ -24,7 +24,7 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
     figure, ax = style.new(size=(7.2, 3.0))
     last = max(len(array(values)) for values in logs.values())
     ax.set(xlim=(first - 0.7, last + 0.7), ylim=(floor - 2, None), title=title)
-    ax.set(xlabel="number of the singular value", ylabel="log $s$ (nats)")
+    ax.set(xlabel="number of the singular value", ylabel="log $s$ (natural)")
     style.reference(ax, y=floor)
     ax.text(first - 0.5, floor, "exactly zero", va="bottom", color=style.NOTE)
     colors = style.DEPTH(np.linspace(0.15, 1, len(logs)))
@@ -62,5 +62,6 @@ def power_law(
     drawn = style.predicted(ax, abscissa, line)
     bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
     style.measured(ax, abscissa, np.exp(mean), bars)
+    ax.text(0.99, 0.05, "mean of the logs ± 4 standard errors", transform=ax.transAxes, ha="right", color=style.NOTE)
     style.on_curve(drawn, abscissa[len(abscissa) // 2], f"slope {slope:g}", side=1.5)
     return figure

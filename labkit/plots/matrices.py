@@ -52,7 +52,7 @@ def factors(jacobians: Sequence[ArrayLike], product: ArrayLike, title: str, name
     widths = [max(matrix.shape[1], 14) for matrix, _ in shown]
     figure, axes = style.new(1, len(shown), size=(7.2, 2.4), width_ratios=widths)
     for ax, (matrix, name) in zip(axes, shown, strict=True):
-        image(ax, matrix, name, note=f"{matrix.shape[0]} by {matrix.shape[1]}, $\\pm\\,${np.abs(matrix).max():.2g}")
+        image(ax, matrix, name, note=f"{matrix.shape[0]} by {matrix.shape[1]}\n$\\pm\\,${np.abs(matrix).max():.2g}")
     axes[-1].text(-0.06, 0.5, "=", transform=axes[-1].transAxes, size=18, ha="right", va="center")
     return _finish(figure, title)
 
@@ -85,21 +85,19 @@ def templates(
     return _finish(figure, title)
 
 
-def blocks(norms: ArrayLike, title: str, *, row: str, column: str, label: str) -> Figure:
-    """A table of block norms (T, T) as a heat map with every number written on it.
+def blocks(norms: ArrayLike, title: str, *, label: str) -> Figure:
+    """Norms of the blocks of a token-to-token Jacobian, (T, T), as a heat map with every number written on it.
 
     Args:
         norms: non-negative.
         title: what the picture claims.
-        row: what the rows are.
-        column: what the columns are.
         label: what the numbers are.
     """
     table = array(norms)
     figure, ax = style.new(size=(5.4, 4.2))
     shown = ax.imshow(table, cmap=style.DEPTH, vmin=0)
     ax.grid(False)
-    ax.set(xlabel=column, ylabel=row, xticks=range(len(table)), yticks=range(len(table)))
+    ax.set(xlabel="input token $j$", ylabel="output token $i$", xticks=range(len(table)), yticks=range(len(table)))
     for (i, j), value in np.ndenumerate(table):
         ink = "white" if value > 0.45 * table.max() else style.INK
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", size=8, color=ink)

@@ -61,7 +61,8 @@ def nudge(depth: int, direction: str, size: float, seed: int = 0) -> dict[str, A
 def draw_nudge(data: dict[str, Any], axes: list[Axes]) -> None:
     """Three pictures of 8 × 8; the two nudges share one scale."""
     reach = float(max(data["pushed"].abs().max(), data["true"].abs().max()))
-    titles = {"state": "state $h_l$", "pushed": "nudge, by the chain", "true": "nudge, in truth"}
+    depth = data["depth"]
+    titles = {"state": f"state $h_{depth}$", "pushed": "nudge, by the chain", "true": "nudge, in truth"}
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
         matrices.image(ax, data[name].reshape(8, 8), title, scale=None if name == "state" else reach)
     axes[2].set_xlabel(f"the chain is off by {100 * data['error']:.1f} per cent", size=9, color=style.NOTE, labelpad=3)
@@ -90,9 +91,8 @@ def draw_product(data: dict[str, Any], axes: list[Axes]) -> None:
     matrices.image(whole, data["product"], "product: $Df$")
     logs = data["logs"]
     seen = np.isfinite(logs)
-    low = min(-5.0, 10 * np.floor(logs[seen].min() / 10)) if seen.any() else -5.0
-    high = max(5.0, 5 * np.ceil(logs[seen].max() / 5)) if seen.any() else 5.0
-    spectrum.set(xlim=(0, WIDTH + 1), ylim=(low, high), xlabel="number of the singular value", ylabel="log $s$ (nats)")
+    low = -5.0 * data["depth"] - 3  # of the depth alone, so that skip on and off can be compared
+    spectrum.set(xlim=(0, WIDTH + 1), ylim=(low, 8), xlabel="number of the singular value", ylabel="log $s$ (natural)")
     spectrum.set_title(f"{_alive(logs)} of {WIDTH} within $e^{{-5}}$ of the largest")
     style.reference(spectrum, y=0)
     style.measured(spectrum, 1 + np.flatnonzero(seen), logs[seen], ms=3.5)
@@ -119,7 +119,7 @@ EXPLORERS = {
         draw=draw_nudge,
         controls=[
             Control("depth", range(9), 3, "depth", lambda d: f"{d} link{'s' * (d != 1)}"),
-            Control("direction", ("one pixel", "towards another digit", "noise"), "one pixel", "nudge"),
+            Control("direction", ("towards another digit", "one pixel", "noise"), "towards another digit", "nudge"),
             Control("size", (0.01, 0.1, 0.5, 1.0, 2.0, 4.0), 0.1, "size", lambda s: f"{s:g}"),
         ],
         summary=say_nudge,

@@ -69,7 +69,7 @@ def say(data: dict[str, tuple[Tensor, float]]) -> str:
 EXPLORERS = {
     "S0": Explorer(
         id="S0",
-        title="A circle of inputs on its way through three networks",
+        title="A circle of inputs on its way through three networks, seen in its two main directions",
         compute=circle,
         draw=draw,
         controls=[Control("depth", range(DEEPEST + 1), 3, "depth", lambda d: f"{d} layer{'s' * (d != 1)}")],

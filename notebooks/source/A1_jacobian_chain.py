@@ -1,0 +1,402 @@
+# ---
+# jupyter:
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
+# ---
+
+# %% [markdown]
+# # A1 · The Jacobian chain
+#
+# A handwritten digit enters an untrained residual network of eight links. You nudge it towards another digit. At every depth the chain foretells, in the middle picture,
+# what the nudge on its right becomes in truth, as long as the nudge is small. Move the depth; then make the nudge larger.
+# **Which single object knows the answer for every nudge at once?**
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three 8 by 8 pictures: the state of the network at one depth, the nudge pushed there by the Jacobian chain, and the true difference. The last two look alike while the nudge is small."}}
+import numpy as np
+import torch
+from torch import nn
+
+from labkit import Chain, cut
+from labkit.geometry.spectra import log_spectrum
+from labkit.lessons import check, claim, explore, hint, predict
+from labkit.lessons import progress, setup, solution
+from labkit.lessons.cost import multiplications
+from labkit.networks import mlp, transformer
+from labkit.plots import bars, lines, matrices
+from labkit.training import datasets
+from labkit.training.loop import fit
+
+explore("A1.nudge")
+
+# %% [markdown]
+# | | |
+# |---|---|
+# | **You will be able to** | push a nudge without building a matrix (A1.1) · differentiate a skip (A1.2), a ReLU network (A1.3) and softmax (A1.4) · say when the chain is *not* the derivative |
+# | **Time** | 60 minutes |
+# | **You need** | the chain rule in one variable, matrix products; 00 if you have never run an exercise here |
+# | **Sources** | Hauser & Ray 2017 (geometry); Golden 2025 (ReLU networks as matrices); Kim et al. 2021 (attention) |
+
+# %% tags=["parameters"]
+profile: str = "fast"     # "fast" takes seconds, "full" more images
+depth: int = 6            # layers of the untrained networks
+seed: int = 0             # weights and shuffles
+device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
+
+# %%
+setup(profile, seed, device)
+torch.set_default_dtype(torch.float64)   # identities, to rounding
+data = datasets.digits(device=device)
+x, labels = data.test
+
+# %% [markdown]
+# **Predict.** A network takes 64 pixels to 10 scores. You want all $10 \times 64$ partial derivatives. You may push nudges forward, one pixel
+# at a time, or pull scores backward, one score at a time. Both ways give the same matrix. How many times dearer is the forward way?
+
+# %%
+my_guess = None           # a number: cost forward / cost backward
+predict("A1.p1", my_guess)
+
+# %% [markdown]
+# ## The idea in one picture
+#
+# Take a network apart into its layers $f_1, \dots, f_L$, which we call *links*. Each link has a Jacobian, a plain matrix, at the state that enters
+# it. Multiply them, each later link on the left, and you hold the differential of the whole network at this image.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three matrices drawn as images, the Jacobians of three links, an equals sign, and their product, which has ten rows and sixty-four columns."}}
+model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+lin = Chain(model).linearize(x[:1])
+matrices.factors([jacobian[0] for jacobian in lin], lin.dense()[0],
+                 "Df is the product of the Jacobians of three links")
+
+# %% [markdown]
+# Read it from the right, as the formula does: $J_1$ mixes all pixels into 32 units, $J_2$ is diagonal because $\tanh$ acts on each unit alone, $J_3$
+# mixes units into scores. The product forgets who did what. That is why this course keeps the factors.
+
+# %% [markdown]
+# ## The statement
+#
+# Let $f = f_L \circ \dots \circ f_1$ with $f_l : \mathbb{R}^{n_{l-1}} \to \mathbb{R}^{n_l}$, and let $h_0 = x$, $h_l = f_l(h_{l-1})$. **If every $f_l$ is differentiable at
+# $h_{l-1}$, then $f$ is differentiable at $x$, and**
+#
+# $$Df(x) = J_L\,J_{L-1} \cdots J_1, \qquad J_l = Df_l(h_{l-1}).$$
+
+# %% [markdown]
+# *Proof.* For two links: $f_1(x+v) = h_1 + J_1v + r_1$ with $|r_1| = o(|v|)$. Put $w = J_1v + r_1$; then $|w| = O(|v|)$, and
+# $f_2(h_1 + w) = h_2 + J_2 w + o(|w|) = h_2 + J_2J_1v + o(|v|)$. For $L$ links, repeat. $\square$
+#
+# The converse is false: $f$ may be differentiable where a link is not. Keep that for the end.
+
+# %% [markdown]
+# ## Measure: the same matrix, three ways
+#
+# The chain multiplies known Jacobians of single links. `torch.func` differentiates the whole network by reverse mode. Central differences only evaluate $f$, so they are the independent
+# witness. In double precision the first two should agree to rounding, the third to about $10^{-10}$.
+
+# %%
+by_links = lin.dense()[0]
+by_torch = torch.func.jacrev(model)(x[0])
+step = 1e-5 * torch.eye(64)
+by_steps = (model(x[0] + step) - model(x[0] - step)).mT / 2e-5
+for name, other in (("torch.func", by_torch), ("steps", by_steps)):
+    print(f"chain against {name}: {(by_links - other).abs().max():.0e}")
+
+# %% [markdown]
+# How small is *small*? The theorem says $f(x+tv) - f(x) = t\,Df(x)\,v + o(t)$. For a smooth network the rest is $O(t^2)$, so *relative* to the nudge the error should grow with exponent 1.
+# Nudge forty images in random directions.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Relative error of the linear prediction against the size of the nudge on logarithmic axes: points on a line of slope one that bend down at the largest size."}}
+t = torch.tensor([0.001, 0.003, 0.01, 0.03, 0.1])[:, None, None]
+v = nn.functional.normalize(torch.randn(40, 64), dim=1)
+foretold = t * (Chain(model).linearize(x[:40]) @ v[..., None])[..., 0]
+truth = model(x[:40] + t * v) - model(x[:40])
+error = ((foretold - truth).norm(dim=2) / truth.norm(dim=2)).mT
+slopes = np.polyfit(t.flatten().log(), error.log().detach().mT, 1)[0]
+claim("A1.c7", slopes, predicted=1.0)
+lines.power_law(t.flatten(), error, 1,
+                "The chain's error shrinks with the nudge",
+                xlabel="size of the nudge", ylabel="relative error")
+
+# %% [markdown]
+# Two parts of the chain have names. The **prefix** $P_l = J_l \cdots J_1$ carries a nudge of the input to depth $l$. The **suffix**
+# $S_l = J_L \cdots J_{l+1}$ carries a nudge of the state $h_l$ to the output. At every depth $Df = S_l P_l$; the gradient that reaches $h_l$ is $S_l^\top \nabla \ell$.
+
+# %% [markdown]
+# ## Exercise A1.1 · push a nudge
+#
+# Write `push(jacobians, v)`: the image of the nudge `v` after all links, from the list $[J_1, \dots, J_L]$, first applied first. You need
+# no product of two matrices: a nudge is a vector, and a vector is cheap to carry.
+
+# %% tags=["exercise"]
+def push(jacobians, v):
+    """The nudge `v` of the input, carried to the output."""
+    ...
+
+check("A1.1", push)
+# hint("A1.1")        # without the "#": a rung of the ladder
+# solution("A1.1")    # after you have tried
+
+# %% [markdown]
+# ## What it costs
+#
+# Carrying one nudge forward is a **jvp**, a Jacobian–vector product. Pulling one score back is a **vjp**. Neither builds $Df$. Count the multiplications in matrix products, not
+# seconds, once the states and the Jacobians of the links are known. The unit is one forward pass.
+
+# %%
+deep = mlp(depth, 64, "tanh", 1.4, 0.3, n_in=64, n_out=10, seed=seed)
+lin = deep.linearize(x[:1])
+pixels, scores = torch.eye(64), torch.eye(10)
+work = {
+    "forward pass": multiplications(lambda: deep(x[:1])),
+    "one jvp": multiplications(lambda: lin @ pixels[:, :1]),
+    "one vjp": multiplications(lambda: lin.mT @ scores[:, :1]),
+    "Df by rows": multiplications(lambda: lin.mT @ scores),
+    "Df by columns": multiplications(lambda: lin @ pixels)}
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Horizontal bars in units of one forward pass: a jvp 1, a vjp 1, the whole Jacobian 10 by rows and 64 by columns."}}
+passes = {name: count / work["forward pass"]
+          for name, count in work.items()}
+claim("A1.c1", passes["Df by columns"] / passes["Df by rows"],
+      predicted=64 / 10, interval=0.0)
+bars.bars(passes, "All of Df: ten passes by rows, 64 by columns",
+          unit="forward passes")
+
+# %% [markdown] tags=["reads"]
+# One nudge costs one more pass, whatever it is. The matrix costs a pass a column or a pass a row: 64 against 10, so rows win by 6.4. Training has a single score, the loss: one row.
+# That is why it goes backward.
+
+# %% [markdown]
+# ## Residual links: the identity plus something
+#
+# A residual link adds its branch to what came in, $h \mapsto h + \alpha\,F_l(h)$. So the chain of a ResNet is a product of perturbed identities. With $B_l = DF_l(h_{l-1})$ and factors in
+# the order of the chain, multiply out: $2^L$ paths appear, one for each choice of *skip* or *branch* at each link,
+#
+# $$(I + \alpha B_L) \cdots (I + \alpha B_1) = \sum_{K \subseteq \{1,\dots,L\}} \alpha^{|K|} \prod_{l \in K} B_l .$$
+
+# %% [markdown]
+# ## Exercise A1.2 · the Jacobian of a skip
+#
+# Write `residual_jacobian(branch, alpha)`: the Jacobian of $h + \alpha F(h)$, where the matrix `branch` is the Jacobian of $F$ at $h$. It is one line.
+
+# %% tags=["exercise"]
+def residual_jacobian(branch, alpha):
+    """Jacobian of h + alpha * F(h); `branch` is that of F."""
+    ...
+
+check("A1.2", residual_jacobian)
+
+# %% [markdown]
+# ## Explore
+#
+# Left one link's Jacobian, then the product of all, then its singular values; with the skip, branches are divided by the root of the depth. (1) At depth 16 without skip, how many of 64 lie within $e^{-5}$ of
+# the largest? (2) What changes with it? (3) Which activation makes singular values *exactly* zero, and why?
+#
+# <details><summary>Answers</summary>(1) Fewer than a third. (2) The link is nearly the identity, the product an identity in haze, and all 64 survive. (3) ReLU: a unit that is off has slope 0.</details>
+
+# %% tags=["figure"] mystnb={"image": {"alt": "The Jacobian of the last link and the product of all links as images, and the log singular values of the product, for the chosen depth, nonlinearity and skip."}}
+explore("A1", seed=seed)
+
+# %% [markdown]
+# ## A ReLU network is a matrix, at each image another one
+#
+# Without biases, ReLU networks satisfy $f(\lambda x) = \lambda f(x)$ for $\lambda > 0$. Differentiate at $\lambda = 1$ (Euler): $f(x) = Df(x)\,x$, *exactly*. So the
+# trained classifier below is, at this image, ten linear templates, and the score of a class is the template times the image.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A digit, and the templates of its three highest classes as 8 by 8 pictures with the score of each written below."}}
+relu_net = nn.Sequential(nn.Linear(64, 64, bias=False), nn.ReLU(),
+                         nn.Linear(64, 64, bias=False), nn.ReLU(),
+                         nn.Linear(64, 10, bias=False))
+history = fit(relu_net, data, epochs=15, seed=seed)
+print(f"test accuracy {history.accuracy[-1]:.1%}")
+rows = Chain(relu_net).linearize(x[:1]).dense()[0]
+matrices.templates(x[0].reshape(8, 8), rows, rows @ x[0], data.names,
+                   "Rows of Df are templates: row · image = score")
+
+# %% [markdown]
+# Does the identity need ReLU? Ask a tanh network of the same shape how far $Df(x)\,x$ is from $f(x)$, relative to $|f(x)|$, and ask both on a hundred images.
+
+# %%
+tanh_net = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Tanh(),
+                         nn.Linear(64, 64, bias=False), nn.Tanh(),
+                         nn.Linear(64, 10, bias=False))
+fit(tanh_net, data, epochs=15, seed=seed)
+for name, net in (("relu", relu_net), ("tanh", tanh_net)):
+    f_x = net(x[:100])
+    J_x = (Chain(net).linearize(x[:100]) @ x[:100, :, None])[..., 0]
+    gap = (J_x - f_x).norm(dim=1) / f_x.norm(dim=1)
+    claim(f"A1.c2 {name}", gap, predicted=0.0)
+
+# %% [markdown] tags=["reads"]
+# For ReLU the gap is rounding. For tanh it is 0.899 of the score's norm: there the Jacobian is a slope, not the function. The first claim was expected to hold and the
+# second to fail.
+
+# %% [markdown]
+# ## Exercise A1.3 · the matrix of a ReLU network
+#
+# Write `matrix_at(weights, x)`: the matrix $M$ with $M x = f(x)$ and $M = Df(x)$, for the bias-free ReLU network with these `weights` (ReLU after each but the last).
+# Autograd would do; try without. The image decides which units are on, and the rest is linear algebra.
+
+# %% tags=["exercise"]
+def matrix_at(weights, x):
+    """Df(x) of the bias-free ReLU network with these weights."""
+    ...
+
+check("A1.3", matrix_at)
+
+# %% [markdown]
+# ## LayerNorm loses one direction, and nearly a second
+#
+# LayerNorm, without gain and bias, subtracts the mean and divides by the standard deviation. With $\Pi = I - \tfrac1d\mathbf 1\mathbf 1^\top$, $s^2 = |\Pi h|^2/d$ and
+# $\hat h = \Pi h/|\Pi h|$, differentiate $\Pi h/\sqrt{s^2+\varepsilon}$:
+#
+# $$J = \frac{1}{\sqrt{s^2+\varepsilon}}\Bigl(\Pi - \frac{s^2}{s^2+\varepsilon}\,\hat h\hat h^\top\Bigr).$$
+
+# %% [markdown]
+# Read off what is lost. A shift, $\mathbf 1$, always. A stretch, $\hat h$, keeps the factor $\varepsilon/(s^2+\varepsilon)$: exactly zero at $\varepsilon = 0$, so the rank is $d - 2$; small
+# but not zero at the usual $\varepsilon = 10^{-5}$, so it is $d - 1$. Measure the rank on a hundred images, $d = 64$, and look at the first.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Log singular values of a LayerNorm link for three values of epsilon: 62 equal ones, then one that falls with epsilon, then one that is exactly zero."}}
+logs = {}
+for eps, rank in ((0.0, 62), (1e-5, 63), (0.1, 63)):
+    norm = Chain([nn.LayerNorm(64, eps=eps)])
+    spectrum = log_spectrum(norm.linearize(x[:100]))
+    logs[f"$\\varepsilon$ = {eps:g}"] = spectrum.values[0]
+    claim(f"A1.c3 eps={eps:g}", spectrum.rank, predicted=rank)
+    print(f"63rd log singular value: {spectrum.values[0, 62]:.2f}")
+lines.spectra(logs, "LayerNorm loses one direction always, one nearly",
+              first=56)
+
+# %% [markdown] tags=["reads"]
+# Sixty-two values are equal: on what it keeps LayerNorm is a uniform scaling. The 63rd is $e^{-11.67}$ at $\varepsilon = 10^{-5}$, a hundred thousand times smaller, and $e^{-2.59}$ at
+# $\varepsilon = 0.1$. At $\varepsilon = 0$ it is not small but absent, and so is the 64th always.
+
+# %% [markdown]
+# ## Attention has a Jacobian too
+#
+# Attention without a mask sends tokens $x_j$ to $o_i = \sum_j p_{ij} V x_j$, where row $i$ of $p$ is the softmax of the scores $x_i^\top A x_j$. Take the eight rows of the digit as tokens. Block
+# $(i, j)$ of the Jacobian says how output $i$ feels input $j$.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "An 8 by 8 heat map of block norms of an attention link on the rows of a digit. No block is zero."}}
+tokens = x[:1].reshape(1, 8, 8)
+attend = transformer(1, 8, 1, mlp=False, skip=False, norm=None,
+                     sigma_w=1.5, seed=seed)
+J = attend.linearize(tokens).dense()[0].reshape(8, 8, 8, 8)
+norms = torch.linalg.matrix_norm(J.transpose(1, 2), 2)
+print(f"smallest block {norms.min():.4f}, largest {norms.max():.2f}")
+matrices.blocks(norms, "No block is zero: attention mixes all tokens",
+                label="largest singular value of block $(i, j)$")
+
+# %% [markdown]
+# Every token feels every other: attention mixes all of them from the start, which an MLP applied token by token never does. How strongly can one block react? First ask softmax, then
+# the scores that feed it.
+
+# %% [markdown]
+# ## Exercise A1.4 · the Jacobian of softmax
+#
+# Write `softmax_jacobian(z)` for one vector of logits `z`: raise one logit, and all probabilities move. It comes back in A2 as the Fisher metric of a classifier.
+
+# %% tags=["exercise"]
+def softmax_jacobian(z):
+    """The matrix of partial derivatives of softmax at `z`."""
+    ...
+
+check("A1.4", softmax_jacobian)
+
+# %% [markdown]
+# **Softmax is tame.** Its Jacobian at probabilities $p$ is $\operatorname{diag}(p) - pp^\top$, and for a unit vector $u$
+#
+# $$u^\top J u = \operatorname{Var}_p(u) \le \tfrac14(\max u - \min u)^2 \le \tfrac12,$$
+#
+# by Popoviciu and $(a-b)^2 \le 2a^2 + 2b^2$; $J$ is symmetric and positive semi-definite, so this bounds its norm. Equality: two classes with probability ½ each. A few undecided images come close.
+
+# %%
+p = tanh_net(x).softmax(1)
+tame = p.diag_embed() - p[:, :, None] * p[:, None, :]
+size = torch.linalg.matrix_norm(tame, 2)
+print(f"largest norm over {len(x)} images: {size.max():.3f}")
+claim("A1.c4", (size - 0.5).clamp(min=0), predicted=0.0)
+
+# %% [markdown]
+# **The scores are not.** They multiply tokens with tokens. For a token $x_i = 0$ the block with itself is
+#
+# $$\frac{\partial o_i}{\partial x_i} = V\,\operatorname{Cov}_{p_i}(x)\,A^\top + p_{ii}V.$$
+#
+# Its weights $p_{ij}$ are all equal, however large the other tokens are, and their covariance grows as the square of their scale: no constant bounds the block (Kim et al. 2021).
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Norm of the own-token block against the scale of the other tokens on logarithmic axes: points on a line of slope two."}}
+scales = torch.tensor([4.0, 8.0, 16.0, 32.0, 64.0])
+rows = x[:16].reshape(16, 1, 8, 8) * scales[:, None, None]
+rows[:, :, 0] = 0         # the token that asks
+blocks = attend.linearize(rows.flatten(0, 1)).dense()[:, :8, :8]
+own = torch.linalg.matrix_norm(blocks, 2).reshape(16, 5)
+slopes = np.polyfit(scales.log(), own.log().detach().mT, deg=1)[0]
+claim("A1.c5", slopes, predicted=2.0)
+lines.power_law(scales, own, 2, "Attention has no Lipschitz constant",
+                xlabel="scale of the other tokens (digit = 1)",
+                ylabel="norm of the own block")
+
+# %% [markdown] tags=["reads"]
+# The exponent is 1.99994 ± 0.00093 over sixteen images. Whatever bound you name, some input breaks it: scale the tokens far enough. LayerNorm with $\varepsilon > 0$ in front of attention is
+# one cure, since it fixes the tokens' scale.
+
+# %% [markdown]
+# ## Where it fails
+#
+# The statement asks that every link be differentiable where the state sits. $\operatorname{relu}(h) - \operatorname{relu}(-h) = h$ for every $h$: three links that do nothing. Their true
+# Jacobian is the identity, of rank 64. What does the chain say about raw digits, whose background is exactly 0?
+
+# %%
+nothing = Chain([lambda h: torch.cat([h, -h], dim=1), nn.ReLU(),
+                 lambda h: h[:, :64] - h[:, 64:]])
+raw = datasets.digits(scaling="unit").test.inputs[:100]
+print("the chain does nothing:", torch.equal(nothing(raw), raw))
+print(f"pixels at exactly 0: {(raw == 0).double().mean():.1%}")
+claim("A1.c6", log_spectrum(nothing.linearize(raw)).rank, predicted=64)
+
+# %% [markdown] tags=["reads"]
+# Half of the pixels, 49.2 %, sit exactly at the kink. There torch takes the slope of ReLU to be 0, twice, and the product loses the direction: rank 32.5 instead of 64. Reverse mode
+# falls into the same hole. No formula is wrong; the assumption is. Subtract one number from all pixels, and such ties become rare.
+
+# %% [markdown]
+# ## Your own model
+#
+# Any `nn.Sequential` is a chain already. Anything else can be *cut*: name the modules at whose entrance you want a state. The cut is checked at a perturbed state, so a path that
+# bypasses it is refused. Put your model here: `inspect` says which links are smooth, random or mix a batch, and what a dense Jacobian costs.
+
+# %%
+layer = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu",
+                                   batch_first=True)
+encoder = nn.TransformerEncoder(layer, 3).eval()
+chain, h = cut(encoder, "layers.*", tokens)
+for link in chain.inspect(h):
+    print(f"{link.name}: {link.shape_in} to {link.shape_out}, smooth: "
+          f"{link.smooth}, dense Jacobian {link.dense_bytes} bytes")
+
+# %% [markdown]
+# ## Recap
+#
+# | you ask | you compute | it costs, once linearized |
+# |---|---|---|
+# | what does this nudge become? | `lin @ v` | one pass |
+# | which pixels moved this score? | `lin.mT @ u` | one pass |
+# | what is the whole map, here? | `lin.dense()` | a pass a row or column, whichever are fewer |
+# | what reaches depth $l$? what leaves it? | `lin[:l]`, `lin[l:]` | nothing new |
+#
+# Next, A2 asks what these matrices do to lengths and angles.
+
+# %% [markdown]
+# **Quiz.** Answer before you open.
+#
+# <details><summary>1. A network has 3 inputs and 1,000 outputs. Forward or backward?</summary>Forward: three columns, three passes. Backward would take a thousand.</details>
+# <details><summary>2. All links are I + J with small J. Is the product near I?</summary>Only if the J are small together: a hundred links with |J| = 0.1 can multiply a nudge by up to 1.1 to the power 100, which is 13,781.</details>
+
+# %% [markdown]
+# <details><summary>3. f(x) = Df(x) x holds at almost every x. Is f linear?</summary>No, only homogeneous. The matrix changes from region to region; |x| satisfies the same identity off 0.</details>
+# <details><summary>4. LayerNorm sits in every block. Does the residual stream lose directions?</summary>With LayerNorm inside the branch (pre-LN), no: the skip carries them past. With LayerNorm after the sum (post-LN), yes, once a block.</details>
+
+# %% [markdown]
+# **Discuss.** (1) Backward is cheaper for classifiers; when would you still push nudges forward? (2) The templates of a ReLU network are exact. Are they an explanation? (3) Where in
+# a transformer could a state sit exactly at a kink?
+#
+# **Read on.** Hauser & Ray 2017 · Golden 2025, equivalent linear maps · Kim, Papamakarios & Mnih 2021 · Noci et al. 2022, signal propagation in transformers.
+
+# %%
+progress()
