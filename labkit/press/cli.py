@@ -155,4 +155,4 @@ def main() -> None:
         code = 2
     if code == 130:
         typer.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
-    sys.exit(code)
+    sys.exit(code or 0)

@@ -95,9 +95,9 @@ def _mend(leaf: ElementTree.Element, inside_limits: bool) -> None:
     text, letter, operator = leaf.text or "", f"{{{_MATHML}}}mi", f"{{{_MATHML}}}mo"
     if leaf.tag == letter and text == "~":
         leaf.tag, leaf.text = operator, "∼"
-    elif leaf.tag == letter and len(text) == 1 and unicodedata.category(text) == "Sm" and text not in "∂∇∞∀∃∅":
-        leaf.tag = operator
-    elif leaf.tag == operator and text in ("/", "|", "‖"):
+    elif len(text) == 1 and unicodedata.category(text) == "Sm" and leaf.tag in (letter, operator):
+        leaf.tag = letter if text in "∂∇∞∀∃∅" else operator
+    if leaf.tag == operator and text in ("/", "|", "‖"):
         leaf.attrib |= {"lspace": "0", "rspace": "0"}
     elif leaf.tag == operator and text.isalpha() and len(text) > 1 and not inside_limits:
         leaf.tag = letter

@@ -106,17 +106,18 @@ def sync(lesson: Lesson, keep: Side | None = None, check: bool = False) -> Synce
         What was done. Nothing is written where both sides changed and `keep` is None.
 
     Raises:
-        ValueError: a notebook that cannot be read.
+        ValueError: neither side is there, or the notebook cannot be read.
     """
     source = read_source(lesson.source.read_text(encoding="utf-8")) if lesson.source.exists() else None
     text = lesson.notebook.read_text(encoding="utf-8") if lesson.notebook.exists() else None
     notebook = _parse(lesson.notebook, text) if text is not None else None
+    if source is None and notebook is None:
+        raise ValueError(f"{lesson.stem} has neither a source nor a notebook.")
     before = notebook["cells"] if notebook else []
     side = _winner(source, notebook, keep)
     if side is None:
         return Synced(lesson, "both changed")
-    cells = source if side == "source" else cells_of(before)
-    assert cells is not None
+    cells = source if side == "source" and source is not None else cells_of(before)
     built = build(cells, before)
     action: Literal["", "notebook built", "source written back"] = ""
     if built != text:
