@@ -6,7 +6,7 @@ Apart from `explorer`, whose public names it is part of.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,10 @@ class Control:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+        if unhashable := [value for value in self.values if not isinstance(value, Hashable)]:
+            raise TypeError(
+                f"control {self.name!r} needs values that can be hashed, such as tuples; got {unhashable[0]}"
+            )
         if len(set(self.values)) != len(self.values) or not self.values:
             raise ValueError(f"control {self.name!r} needs values, each once; got {self.values}")
         if self.start not in self.values:

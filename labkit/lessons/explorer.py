@@ -89,6 +89,8 @@ class Explorer:
 
     def __post_init__(self) -> None:
         names = [control.name for control in self.controls]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{self.id}: an explorer needs controls with different names, got {names}")
         for option in ("snapshot", "static"):
             for name, values in getattr(self, option).items():
                 known = self._control(name).values if name in names else ()
@@ -119,7 +121,8 @@ class Explorer:
                 raise TypeError(f"explorer {self.id} takes for {name} a number, a word or a bool, got {value!r}")
             for at, control in enumerate(controls):
                 if control.name == name:
-                    controls[at] = replace(control, start=value)
+                    same = next((own for own in control.values if own == value), value)  # 3, where a report says 3.0
+                    controls[at] = replace(control, start=same)
                     break
             else:
                 constants[name] = value
@@ -210,7 +213,8 @@ class Explorer:
         if front_end():
             from labkit.lessons._live import Live
 
-            data, metadata = Live(self)._repr_mimebundle_()
+            bundle: Any = Live(self)._repr_mimebundle_()
+            data, metadata = bundle
             return data | {"text/plain": f"{self.title} (live: run the cell to see it)"}, metadata
         self.prove()
         record = {"id": self.id, "parameters": self.parameters | self.start}

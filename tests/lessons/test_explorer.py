@@ -72,6 +72,8 @@ def lesson(tmp_path, monkeypatch):
     ("changes", "sentence"),
     [
         ({"snapshot": {"slope": (7,)}}, "snapshot shows slope = [7], which no control takes"),
+        ({"controls": []}, "an explorer needs controls with different names, got []"),
+        ({"controls": [Control("slope", (1,), 1, "a")] * 2}, "different names, got ['slope', 'slope']"),
         ({"static": {"rise": (1,)}}, "static shows rise = [1], which no control takes"),
         ({"click": ("slope", "kind")}, "a click cannot set 'kind', which is no control with numbers"),
         ({"click": ("slope", "rise")}, "a click cannot set 'rise'"),
@@ -88,6 +90,13 @@ def test_contradictory_declaration_is_refused(changes, sentence):
 def test_control_needs_values_each_once(values):
     with pytest.raises(ValueError, match="control 'x' needs values, each once"):
         Control("x", values, 1, "x")
+
+
+def test_control_values_are_hashable():
+    with pytest.raises(
+        TypeError, match=re.escape("control 'x' needs values that can be hashed, such as tuples; got [1]")
+    ):
+        Control("x", ((1,), [1]), (1,), "x")
 
 
 def test_control_starts_at_one_of_its_values():
@@ -176,7 +185,7 @@ def test_sweep_names_every_failing_setting_after_the_last():
 
 
 def test_fixed_parameters_reach_compute_and_a_control_starts_there():
-    explorer = declare().fixed(rise=np.int64(5), slope=-1)
+    explorer = declare().fixed(rise=np.int64(5), slope=-1.0)
     assert explorer.start == {"slope": -1, "kind": "solid"}
     assert explorer.parameters == {"rise": 5}
     assert explorer.frame(explorer.start).text == "slope −1, kind solid: it ends at 4."
