@@ -188,7 +188,8 @@ def _key(lesson: Lesson, values: Mapping[str, Any]) -> str:
     package = Path(__file__).parents[1]
     code = [path for path in package.rglob("*") if path.suffix in (".py", ".js", ".css", ".mplstyle")]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _DECIDES]
-    return digest([lesson.notebook, data_file("claims.json"), *code], json.dumps(values, sort_keys=True), *versions)
+    asked = json.dumps([values, os.environ.get("LABKIT_STRICT")], sort_keys=True)
+    return digest([lesson.notebook, data_file("claims.json"), *code], asked, *versions)
 
 
 def _finished(target: Path, key: str) -> float | None:
