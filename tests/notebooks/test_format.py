@@ -62,7 +62,8 @@ def test_the_notebook_is_what_the_builder_makes(lesson: Lesson) -> None:
 def test_size(lesson: Lesson) -> None:
     (fewest, most), (shortest, longest) = SIZES[lesson.stem == START]
     assert fewest <= len(_cells(lesson)) <= most
-    words = re.sub(r"<[^>]+>|[|*#$`]", " ", _prose(lesson)).split()
+    prose = re.sub(r"\$\$.+?\$\$|\$.+?\$", " formula ", _prose(lesson), flags=re.DOTALL)
+    words = re.sub(r"<[^>]+>|[|*#`]", " ", prose).split()
     assert shortest <= len(words) <= longest
 
 
