@@ -49,7 +49,7 @@ def _polarised(J: Tensor) -> Tensor:
     return ((plus @ J.mT).square().sum(-1) - (minus @ J.mT).square().sum(-1)) / 4
 
 
-POINTS = 2000
+POINTS = 200  # few: `v @ g @ v.mT`, a likely slip, makes T³ numbers
 
 
 def _polar_curve(radius: float, growth: float, turns: float) -> tuple[Tensor, Tensor, float]:
@@ -195,6 +195,10 @@ EXERCISES = (
                 lambda g, v, dt: length(g.mean(0)[None], v.sum(0)[None] * dt, 1.0),
                 "You added the velocities first: that is one long step from start to end, the chord.",
             ),
+            "mean": (
+                lambda g, v, dt: length(g, v, 1 / len(v)),
+                "You averaged the speed: that is the length of a walk that lasts 1. This one lasts T · dt.",
+            ),
             "dt forgotten": (
                 lambda g, v, dt: length(g, v, 1.0),
                 "You added the speeds but forgot how long each lasts: dt.",
@@ -211,7 +215,7 @@ EXERCISES = (
             'torch.einsum("ti,tij,tj->t", v, g, v) is the squared speed at every moment.',
         ),
         buys="You can measure a walk of photographs through a network without ever running one through it.",
-        pointer="With g = identity and constant v the answer is |v| times the whole time, T · dt.",
+        pointer="With g = identity and constant v the answer is |v| · T · dt; and moment k has its own g[k] and v[k].",
     ),
     Exercise(
         id="A2.3",
@@ -251,7 +255,7 @@ EXERCISES = (
             "torch.linalg.eigvalsh(g) gives the two λ, the smaller first.",
         ),
         buys="From here on you read such a picture: narrow is sensitive, wide is blind.",
-        pointer="For g = [[4, 0], [0, ¼]] the semi-axes are 2 and ½.",
+        pointer="For g = [[4, 0], [0, ¼]] they are 2 and ½. (eigvalsh sorts, from the smallest; eigvals does not.)",
     ),
     Exercise(
         id="A2.4",
@@ -265,6 +269,10 @@ EXERCISES = (
             "diagonal only": (
                 lambda J, z: J.mT @ z.softmax(0).diag() @ J,
                 "You kept diag(p) and forgot − p pᵀ, the part that makes a common shift of the logits invisible.",
+            ),
+            "p times p": (
+                lambda J, z: J.mT @ (z.softmax(0).diag() - z.softmax(0) ** 2) @ J,
+                "p * p has an entry for each class. The outer product p pᵀ has one for each pair, p_i p_j.",
             ),
             "softmax twice": (
                 lambda J, z: _fisher_of_probabilities(J, z),

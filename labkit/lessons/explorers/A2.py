@@ -26,7 +26,7 @@ PHOTOGRAPHS = ("trouser", "dress", "boot")
 
 @functools.cache
 def _data() -> datasets.Dataset:
-    return datasets.fashion_mnist(dtype=torch.float32)
+    return datasets.fashion_mnist(dtype=torch.float64)
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def _photographs() -> tuple[Tensor, Plane]:
     """The first test image of three classes, (3, 784), and the plane through them."""
     data = _data()
     first = [int((data.test.labels == data.names.index(name)).nonzero()[0]) for name in PHOTOGRAPHS]
-    images = data.test.inputs[first].double()
+    images = data.test.inputs[first]
     return images, plane_through(images)
 
 
@@ -42,12 +42,12 @@ def _photographs() -> tuple[Tensor, Plane]:
 @torch.enable_grad()
 def _trained(activation: str, seed: int) -> dict[int, Chain]:
     """One network, kept after each number of epochs."""
-    net = mlp(DEPTH, WIDTH, activation, 1.4, 0.3, n_in=784, n_out=10, seed=seed, dtype=torch.float32)
-    kept = {0: copy.deepcopy(net).double()}
+    net = mlp(DEPTH, WIDTH, activation, 1.4, 0.3, n_in=784, n_out=10, seed=seed, dtype=torch.float64)
+    kept = {0: copy.deepcopy(net)}
 
     def keep(epoch: int) -> None:
         if epoch in EPOCHS:
-            kept[epoch] = copy.deepcopy(net).double()
+            kept[epoch] = copy.deepcopy(net)
 
     loop.fit(net, _data(), epochs=max(EPOCHS), lr=1e-3, batch_size=100, seed=seed, each_epoch=keep, progress=False)
     return kept
@@ -176,7 +176,7 @@ def say_journey(data: dict[str, Any]) -> str:
 
 
 def _layers(depth: int) -> str:
-    return {0: "0, the input", DEPTH: f"{DEPTH}, the logits"}.get(depth, str(depth))
+    return {0: "0 (input)", DEPTH: f"{DEPTH} (logits)"}.get(depth, str(depth))
 
 
 SPOTS = tuple(float(s) for s in range(-24, 25, 4))
@@ -203,8 +203,8 @@ EXPLORERS = {
         draw=draw_journey,
         controls=[
             Control("depth", range(DEPTH + 1), DEPTH, "depth", _layers),
-            Control("a", SPOTS, 12.0, "end, along u", lambda s: f"{s:g}"),
-            Control("b", SPOTS, -12.0, "end, along v", lambda s: f"{s:g}"),
+            Control("a", SPOTS, 12.0, "end along u", lambda s: f"{s:g}"),
+            Control("b", SPOTS, -12.0, "end along v", lambda s: f"{s:g}"),
             Control("start", PHOTOGRAPHS, "trouser", "from the"),
             Control("network", ("trained", "untrained"), "trained", "network"),
         ],
