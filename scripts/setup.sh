@@ -37,7 +37,7 @@ lacking() { # those of the Debian packages "$@" that are missing
     case $package in
       python3) [[ $python ]] ;;
       python3*-venv) [[ $python ]] && "$python" -c 'import ensurepip' ;;
-      chromium) [[ $(uname) != Linux ]] || type -P chromium chromium-browser google-chrome google-chrome-stable ;;
+      chromium) [[ $(uname) != Linux ]] || type -P chromium || type -P chromium-browser || type -P google-chrome ;;
       libatomic1) [[ $(uname) != Linux ]] || "${python:-false}" -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' ;;
     esac &>/dev/null || printf '%s ' "$package"
   done

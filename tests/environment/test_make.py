@@ -190,6 +190,13 @@ def test_foreign_folder_is_left_alone(machine: Machine) -> None:
     assert (machine.venv / "thesis.tex").exists()
 
 
+def test_a_browser_that_is_there_is_not_asked_for(machine: Machine) -> None:
+    machine.python()
+    machine.tool("chromium-browser", "")
+    assert machine.make("with-browser").returncode == 0
+    assert "lacks" not in machine.make("with-browser").stderr
+
+
 @pytest.mark.parametrize("target", ["report", "test"])
 def test_what_debian_lacks_is_one_line_to_paste(machine: Machine, target: str) -> None:
     machine.python(ensurepip="exit 1")
