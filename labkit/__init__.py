@@ -1,6 +1,6 @@
 """Geometry of the nonlinear Jacobian chain: a deep network as a composition of links, and the metric it induces.
 
-`Chain` and `cut` make a network into links; `labkit.geometry` measures what the links do to lengths, angles and volumes.
+`Chain` and `cut` make a network into links; `labkit.geometry` measures what they do to lengths, angles and volumes.
 """
 
 from typing import TYPE_CHECKING, Any
