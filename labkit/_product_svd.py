@@ -5,8 +5,7 @@ identity, d as logarithms, so nothing overflows and no small value drowns in a l
 one `svdvals`, which the determinant checks; what fails the check is redone in windows of neighbouring values.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,48 +16,25 @@ from labkit._linalg import (
     LN2,
     column_norms,
     inverse_triangular,
-    lift,
     qr,
-    row_norms,
     rows_sorted_qr,
-    split_scale,
     svdvals,
     take_columns,
     triangular_factor,
 )
-from labkit.linearization import Jacobian
+from labkit._product_factors import TINY, Jiggle, Links, Push, factors
 
-__all__ = ["Jiggle", "log_singular_values", "log_volumes"]
+__all__ = ["log_singular_values", "log_volumes"]
 
 Matrices = Float[Tensor, "batch m n"]
 Vectors = Float[Tensor, "batch p"]
 
 _LOST = -1e30  # log 0 inside the fold: differences of it are finite, those of -inf are not
-_TINY = 1e-300  # a divisor for what is zero
 _DEEP = -200.0  # e^-200 stands for anything smaller: no denormals, and a relative error of e^-200
 _EPS = 2.0**-52
-_ROUNDING = 4 * _EPS  # of a row, times the size of the link: what is smaller is taken for noise
 _DOUBTFUL = 1e8  # times the noise: below this the noise of the other columns is asked as well
 _HELD = 2**18  # entries of W that are held back to be finished in one call
 _TRUSTING, _CAREFUL = 300.0, 7.0  # nats that one svdvals is asked to resolve
-
-
-Links = Iterable[Tensor | Jacobian]
-
-
-class Jiggle(NamedTuple):
-    """How to perturb: `copies` folds side by side, every entry of every link moved by one ulp of its own dtype."""
-
-    copies: int
-    generator: torch.Generator
-
-
-class _Push(NamedTuple):
-    """A frame after one link, J X = M 2^exponent; `noise` is what rounding may leave in each row of M."""
-
-    M: Matrices
-    noise: Float[Tensor, "batch m"]
-    exponent: Float[Tensor, " batch"]
 
 
 def log_singular_values(
@@ -105,7 +81,7 @@ def log_volumes(links: Links, start: Matrices, depths: Sequence[int]) -> Float[T
     found = {0: volume}
     alive = torch.ones_like(volume, dtype=torch.bool)
     for depth, link in enumerate(links, start=1):
-        for factor in _factors(link, depth - 1, start.shape[-1]):
+        for factor in factors(link, depth - 1, start.shape[-1]):
             push = factor.push(X)
             k = push.M.shape[-1]
             with torch.no_grad():
@@ -127,92 +103,20 @@ def _fold(links: Links, start: Matrices, jiggle: Jiggle | None) -> Iterator[tupl
     """W and d of every prefix: J_l ⋯ J_1 start is W diag(e^d) up to orthogonal factors left and right."""
     X, d = start, start.new_zeros(len(start), start.shape[-1])
     for index, link in enumerate(links):
-        for factor in _factors(link, index, start.shape[-1], jiggle):
+        for factor in factors(link, index, start.shape[-1], jiggle):
             X, W, d = _step(factor.push(X), d)
         yield W, d
 
 
-class _Matrix(NamedTuple):
-    """The factor Â 2^exponent."""
-
-    A: Matrices
-    exponent: Float[Tensor, " batch"]
-
-    def push(self, X: Matrices) -> _Push:
-        return _Push(self.A @ X, _ROUNDING * max(self.A.shape[1:]) * row_norms(self.A.detach()), self.exponent)
-
-
-class _Diagonal(NamedTuple):
-    """The factor diag(c)."""
-
-    c: Vectors
-
-    def push(self, X: Matrices) -> _Push:
-        return _Push(self.c[:, :, None] * X, _ROUNDING * self.c.shape[-1] * self.c, self.c.new_zeros(len(self.c)))
-
-
-class _Operator(NamedTuple):
-    """A factor known by what it does to a narrow frame: its rows are taken to be as large as those of J X."""
-
-    J: Jacobian
-    link: int
-    jiggle: Jiggle | None
-
-    def push(self, X: Matrices) -> _Push:
-        copies = self.jiggle.copies if self.jiggle else 1
-        beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
-        M = torch.cat(lift(self.J @ beside.to(self.J.device, self.J.dtype)).chunk(copies, -1))
-        _check_finite(M, self.link)
-        M, exponent = split_scale(M)
-        size = row_norms(M.detach())
-        if self.jiggle:
-            M = M + torch.finfo(self.J.dtype).eps * size[:, :, None] * _signs(M, self.jiggle)
-        return _Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent)
-
-
-def _factors(
-    link: Tensor | Jacobian, index: int, k: int, jiggle: Jiggle | None = None
-) -> list[_Matrix | _Diagonal | _Operator]:
-    """The link as what is pushed through one after the other; an operator is built only for a frame as wide as it."""
-    if not isinstance(link, Tensor):
-        if k < link.shape[-1]:
-            return [_Operator(link, index, jiggle)]
-        link = link.dense()
-    _check_finite(link, index)
-    J, exponent = split_scale(lift(link))
-    if jiggle:
-        J, exponent = J.repeat(jiggle.copies, 1, 1), exponent.repeat(jiggle.copies)
-        J = J * (1 + torch.finfo(link.dtype).eps * _signs(J, jiggle))
-    # Tiny columns of J would drown in J X: their scale goes first, as a factor of its own.
-    c = column_norms(J.detach())
-    c = torch.where(c > 0, c, c.amax(-1, keepdim=True).clamp(min=_TINY))
-    if not (c.amax(-1) > 100 * c.amin(-1)).any():
-        return [_Matrix(J, exponent)]
-    return [_Diagonal(c), _Matrix(J / c[:, None, :], exponent)]
-
-
-def _check_finite(J: Matrices, index: int) -> None:
-    bad = ~J.detach().isfinite().flatten(1).all(1)
-    if bad.any():
-        sample = int(bad.nonzero()[0])
-        raise ValueError(f"lin[{index}] holds NaN or infinity in sample {sample}; a spectrum needs finite Jacobians")
-
-
-def _signs(like: Tensor, jiggle: Jiggle) -> Tensor:
-    """±1 at random, drawn on the CPU so that every device sees the same."""
-    bits = torch.randint(0, 2, like.shape, generator=jiggle.generator, dtype=torch.int8)
-    return bits.to(like) * 2 - 1
-
-
 def _step(
-    push: _Push, d: Float[Tensor, "batch n"]
+    push: Push, d: Float[Tensor, "batch n"]
 ) -> tuple[Float[Tensor, "batch m p"], Float[Tensor, "batch p p"], Vectors]:
     """M diag(e^d) V = X diag(e^d') V', V and V' orthogonal and forgotten; X = Q W, Q orthonormal. Also W."""
     M = push.M
     with torch.no_grad():  # every scale is a gauge: it cancels between M and d, so it needs no derivative
         c = column_norms(M)
         d, order = (d + c.log()).clamp(min=_LOST).sort(-1, descending=True)
-        c = c.gather(-1, order).clamp(min=_TINY)
+        c = c.gather(-1, order).clamp(min=TINY)
         d = d + LN2 * push.exponent[:, None]
     M = take_columns(M, order) / c[:, None, :]
     with torch.no_grad():
@@ -252,7 +156,7 @@ def _alive(
     standing = diagonal * c[:, :p] * reach
     alive = standing > 1
     if (standing < _DOUBTFUL).any():
-        blocked = R[:, :, :p] + torch.diag_embed((~alive).to(R) / _TINY)
+        blocked = R[:, :, :p] + torch.diag_embed((~alive).to(R) / TINY)
         alive = alive & (reach > (inverse_triangular(blocked).abs() / c[:, :p, None]).sum(-2))
     return alive
 
@@ -290,10 +194,10 @@ def _flip(R: Float[Tensor, "batch p n"], d: Float[Tensor, "batch n"]) -> tuple[F
     """
     top = d[:, : R.shape[-2]]
     row = R.detach().abs().amax(-1)
-    W = (R / row.clamp(min=_TINY)[:, :, None]).mT * (d[:, :, None] - top[:, None, :]).clamp_(_DEEP, 0.0).exp_()
+    W = (R / row.clamp(min=TINY)[:, :, None]).mT * (d[:, :, None] - top[:, None, :]).clamp_(_DEEP, 0.0).exp_()
     size = column_norms(W).detach()
     d = (top + row.log() + size.log()).clamp(min=_LOST)
-    return W / size.clamp(min=_TINY)[:, None, :], d
+    return W / size.clamp(min=TINY)[:, None, :], d
 
 
 def _sweep(W: Float[Tensor, "batch n p"], d: Vectors) -> tuple[Float[Tensor, "batch p p"], Vectors, Tensor]:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from labkit._lanczos import Singular, singular_triplets
 from labkit._linalg import departure_from_normality, lift, split_scale
-from labkit._product_svd import Jiggle, log_singular_values, log_volumes
+from labkit._product_factors import Jiggle
+from labkit._product_svd import log_singular_values, log_volumes
 from labkit.geometry._arguments import Depths, Lin, as_basis, as_depths, check_linearization
 from labkit.linearization import Jacobian, Linearization
 

@@ -1,0 +1,112 @@
+"""A link as the factors that a frame is pushed through one after the other, with the noise that rounding leaves.
+
+It is also where links are jiggled by an ulp, for error estimates by stochastic arithmetic.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit._linalg import column_norms, lift, row_norms, split_scale
+from labkit.linearization import Jacobian
+
+__all__ = ["TINY", "Jiggle", "Links", "Push", "factors"]
+
+Links = Iterable[Tensor | Jacobian]
+Matrices = Float[Tensor, "batch m n"]
+
+TINY = 1e-300  # a divisor for what is zero
+_ROUNDING = 4 * 2.0**-52  # of a row, times the width of the link: what is smaller is taken for noise
+
+
+class Jiggle(NamedTuple):
+    """How to perturb: `copies` folds side by side, every entry of every link moved by one ulp of its own dtype."""
+
+    copies: int
+    generator: torch.Generator
+
+
+class Push(NamedTuple):
+    """A frame after one link, J X = M 2^exponent; `noise` is what rounding may leave in each row of M."""
+
+    M: Matrices
+    noise: Float[Tensor, "batch m"]
+    exponent: Float[Tensor, " batch"]
+
+
+class Matrix(NamedTuple):
+    """The factor Â 2^exponent."""
+
+    A: Matrices
+    exponent: Float[Tensor, " batch"]
+
+    def push(self, X: Float[Tensor, "batch n q"]) -> Push:
+        """The factor times X."""
+        return Push(self.A @ X, _ROUNDING * max(self.A.shape[1:]) * row_norms(self.A.detach()), self.exponent)
+
+
+class Diagonal(NamedTuple):
+    """The factor diag(c)."""
+
+    c: Float[Tensor, "batch n"]
+
+    def push(self, X: Float[Tensor, "batch n q"]) -> Push:
+        """The factor times X."""
+        return Push(self.c[:, :, None] * X, _ROUNDING * self.c.shape[-1] * self.c, self.c.new_zeros(len(self.c)))
+
+
+class Operator(NamedTuple):
+    """A factor known by what it does to a narrow frame: its rows are taken to be as large as those of J X."""
+
+    J: Jacobian
+    link: int
+    jiggle: Jiggle | None
+
+    def push(self, X: Float[Tensor, "batch n q"]) -> Push:
+        """The factor times X."""
+        copies = self.jiggle.copies if self.jiggle else 1
+        beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
+        M = torch.cat(lift(self.J @ beside.to(self.J.device, self.J.dtype)).chunk(copies, -1))
+        _check_finite(M, self.link)
+        M, exponent = split_scale(M)
+        size = row_norms(M.detach())
+        if self.jiggle:
+            M = M + torch.finfo(self.J.dtype).eps * size[:, :, None] * _signs(M, self.jiggle)
+        return Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent)
+
+
+def factors(
+    link: Tensor | Jacobian, index: int, k: int, jiggle: Jiggle | None = None
+) -> list[Matrix | Diagonal | Operator]:
+    """The link as what is pushed through one after the other; an operator is built only for a frame as wide as it."""
+    if not isinstance(link, Tensor):
+        if k < link.shape[-1]:
+            return [Operator(link, index, jiggle)]
+        link = link.dense()
+    _check_finite(link, index)
+    J, exponent = split_scale(lift(link))
+    if jiggle:
+        J, exponent = J.repeat(jiggle.copies, 1, 1), exponent.repeat(jiggle.copies)
+        J = J * (1 + torch.finfo(link.dtype).eps * _signs(J, jiggle))
+    # Tiny columns of J would drown in J X: their scale goes first, as a factor of its own.
+    c = column_norms(J.detach())
+    c = torch.where(c > 0, c, c.amax(-1, keepdim=True).clamp(min=TINY))
+    if not (c.amax(-1) > 100 * c.amin(-1)).any():
+        return [Matrix(J, exponent)]
+    return [Diagonal(c), Matrix(J / c[:, None, :], exponent)]
+
+
+def _check_finite(J: Matrices, index: int) -> None:
+    bad = ~J.detach().isfinite().flatten(1).all(1)
+    if bad.any():
+        sample = int(bad.nonzero()[0])
+        raise ValueError(f"lin[{index}] holds NaN or infinity in sample {sample}; a spectrum needs finite Jacobians")
+
+
+def _signs(like: Tensor, jiggle: Jiggle) -> Tensor:
+    """±1 at random, drawn on the CPU so that every device sees the same."""
+    bits = torch.randint(0, 2, like.shape, generator=jiggle.generator, dtype=torch.int8)
+    return bits.to(like) * 2 - 1
