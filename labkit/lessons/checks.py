@@ -20,8 +20,9 @@ _MOOD = {"right": "good", "wrong": "bad", "error": "bad", "not attempted": "quie
 
 
 def lessons() -> list[str]:
-    """The ids of all lessons that have exercises, in order."""
-    return sorted(module.name for module in pkgutil.iter_modules(exercises.__path__))
+    """The ids of all lessons that have exercises, in the order of the course: S0 is 00_start_here."""
+    found = [module.name for module in pkgutil.iter_modules(exercises.__path__)]
+    return sorted(found, key=lambda name: (name != "S0", name))
 
 
 @cache

@@ -52,11 +52,15 @@ def lesson_html(notebook: Any, lesson_id: str, folder: Path, default: bool, expl
 
 
 def markdown_html(text: str, prefix: str, folder: Path) -> str:
-    """Markdown as HTML, headings one level down and with anchors, pictures embedded, formulas as MathML."""
+    """Markdown as HTML, headings one level down and with anchors, pictures embedded, formulas as MathML.
+
+    Links to other lessons become links to their pages.
+    """
     held, found = set_aside(text)
     made = str(_markdown(held))
     made = re.sub(r"<h([1-5])>(.*?)</h\1>", lambda m: _heading(int(m[1]), m[2], prefix, found), made, flags=re.DOTALL)
     made = re.sub(r'(<img[^>]*src=")([^":]+)"', lambda m: f'{m[1]}{_embedded(folder / m[2])}"', made)
+    made = re.sub(r'href="(?:[^":]*/)?([^"/:]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', made)
     made = re.sub(r"(<table>.*?</table>)", r'<div class="wide" tabindex="0">\1</div>', made, flags=re.DOTALL)
     return restore(made, found)
 

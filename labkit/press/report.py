@@ -106,6 +106,9 @@ def _page(
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATE), autoescape=True, trim_blocks=True)
     body = {run.lesson.stem: bodies[run.lesson.stem] for run in runs}
+    for here in runs:  # a lesson on this page is reached without leaving it
+        target = f'href="{here.lesson.stem}.html"'
+        body = {stem: html.replace(target, f'href="#{here.lesson.id}-lesson"') for stem, html in body.items()}
     return environment.get_template("page.html.j2").render(
         title=title, runs=runs, board=board, facts=facts, bodies=body, home=home, tally=_tally(board),
         numbers={id(s): claims.written(s.record) for s in board if s.record},

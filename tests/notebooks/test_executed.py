@@ -30,12 +30,13 @@ def test_claims_come_out_as_expected_and_none_is_skipped(lesson: Lesson, execute
     assert not unexpected, [(score.id, score.judged, score.record) for score in unexpected]
 
 
-def test_every_figure_is_there(lesson: Lesson, executed: Executed) -> None:
+def test_every_figure_is_there_once(lesson: Lesson, executed: Executed) -> None:
     for cell in executed(lesson)[1].cells:
         if "figure" in cell.metadata.get("tags", ()):
-            shown = [kind for output in cell.outputs for kind in output.get("data", {})]
-            html = "".join("".join(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
-            assert "image/png" in shown or "<img" in html, cell.source[:80]
+            pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+            html = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+            assert pictures or "<img" in html, cell.source[:80]
+            assert len(pictures) <= 1, f"drawn {len(pictures)} times with one description: {cell.source[-80:]}"
 
 
 def test_every_decimal_that_prose_reads_was_printed(lesson: Lesson, executed: Executed) -> None:

@@ -127,6 +127,12 @@ class TestPage:
         assert {"#A1-lesson", "#B1-lesson"} <= set(links)
         assert all(link[1:] in targets for link in links if link.startswith("#"))
 
+    def test_links_to_lessons_lead_to_their_place(self, runs: dict[str, Run], tmp_path: Path) -> None:
+        other = dataclasses.replace(runs["own"], lesson=dataclasses.replace(runs["own"].lesson, stem="Z2_other"))
+        page = Page(build([runs["own"], other], tmp_path)[0].read_text())
+        assert {"href": "#Z2-lesson"} in page.all("a")
+        assert {"href": "Z2_other.html"} in Page((tmp_path / "A1_tiny.html").read_text()).all("a")
+
 
 def test_an_explorer_becomes_its_page(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run], tmp_path: Path) -> None:
     asked: list[Any] = []
