@@ -103,6 +103,7 @@ build() {
   if "$venv/bin/python" -m pip show -q torchvision 2>/dev/null && ! "$venv/bin/python" -c "import torchvision" &>/dev/null; then
     "$venv/bin/python" -m pip uninstall -qy torchvision
   fi
+  mkdir -p "$venv/var" # what Jupyter, IPython and matplotlib write goes here, not to HOME
   printf '%s\n' "$PWD" "$(fingerprint)" >"$ready"
   say "The environment is ready after $((SECONDS - start)) s"
 }
