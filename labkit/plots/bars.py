@@ -27,4 +27,4 @@ def bars(values: Mapping[str, float], title: str, *, unit: str) -> Figure:
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel=unit, xlim=(0, 1.1 * max(numbers)), title=title)
-    return figure
+    return style.shown_once(figure)

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from labkit.plots import style
 from labkit.plots._numbers import array
-from labkit.plots.ellipses import shown_once
 
 __all__ = ["by_depth", "coloured", "orders", "strip"]
 
@@ -75,7 +74,7 @@ def orders(
         bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
         style.measured(ax, at, np.exp(mean), bars, phase)
     style.label_lines(ax)
-    return shown_once(figure)
+    return style.shown_once(figure)
 
 
 def by_depth(
@@ -107,7 +106,7 @@ def by_depth(
         style.measured(ax, depths, mean, half, phases[name])
     ax.set(xlabel="depth", ylabel=ylabel, title=title, xticks=depths)
     style.label_lines(ax)
-    return shown_once(figure)
+    return style.shown_once(figure)
 
 
 def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, str]) -> Figure:
@@ -137,4 +136,4 @@ def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, 
             bbox={"boxstyle": "round,pad=0.2", "fc": (*color[:3], 0.45), "lw": 0},
         )  # fmt: skip
     figure.suptitle(title, x=0.01, ha="left", size=11)
-    return shown_once(figure)
+    return style.shown_once(figure)

@@ -5,7 +5,6 @@ An ellipse is what all steps of one image length look like before the network: n
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
@@ -17,7 +16,7 @@ from labkit.geometry import metric
 from labkit.plots import style
 from labkit.plots._numbers import array
 
-__all__ = ["boundary", "field", "fields", "plane", "shown_once", "thumbnails", "unit_steps"]
+__all__ = ["boundary", "field", "fields", "plane", "thumbnails", "unit_steps"]
 
 def plane(ax: Axes, reach: float | int, *, labels: bool = True) -> None:
     """Make the axes a window [−reach, reach]² of a slice; call it before drawing into it.
@@ -131,7 +130,7 @@ def fields(
         axes[0].set_ylabel(f"{row}\nalong $v$")
         figure.colorbar(collection, ax=list(axes), label=label, aspect=18, pad=0.015).outline.set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", size=11)
-    return shown_once(figure)
+    return style.shown_once(figure)
 
 
 def unit_steps(stretches: ArrayLike, directions: ArrayLike, title: str) -> Figure:
@@ -178,10 +177,4 @@ def unit_steps(stretches: ArrayLike, directions: ArrayLike, title: str) -> Figur
         ax.set(xlabel="along $u$", ylabel="along $v$")
     axes[1].set(xlabel="first principal direction", ylabel="second")
     figure.suptitle(title, x=0.01, ha="left", size=11)
-    return shown_once(figure)
-
-
-def shown_once(figure: Figure) -> Figure:
-    """The figure, forgotten by pyplot: a cell that ends in it would else show it twice."""
-    plt.close(figure)
-    return figure
+    return style.shown_once(figure)

@@ -34,7 +34,7 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
         ax.plot(number, np.where(lost, np.nan, heights), "o", ms=6, color=color, label=name)
         ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=8, mew=2, color=color)
     ax.legend(loc="center left")
-    return figure
+    return style.shown_once(figure)
 
 
 def power_law(
@@ -64,4 +64,4 @@ def power_law(
     style.measured(ax, abscissa, np.exp(mean), bars)
     ax.text(0.99, 0.05, "mean of the logs ± 4 standard errors", transform=ax.transAxes, ha="right", color=style.NOTE)
     style.on_curve(drawn, abscissa[len(abscissa) // 2], f"slope {slope:g}", side=1.5)
-    return figure
+    return style.shown_once(figure)

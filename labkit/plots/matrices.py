@@ -107,6 +107,6 @@ def blocks(norms: ArrayLike, title: str, *, label: str) -> Figure:
 
 def _finish(figure: Figure, title: str) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", size=plt.rcParams["axes.titlesize"])
-    return figure
+    return style.shown_once(figure)
 
 

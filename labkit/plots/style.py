@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 __all__ = [
     "BOUNDARY", "CHAOTIC", "CRITICAL", "DEPTH", "HALO", "INK", "MEASURED", "NOTE", "ORDERED", "PHASES", "PREDICTED",
     "QUIET", "RELU", "STRETCH", "Phase", "band", "computed_now", "context", "dark", "depth_bar", "label_lines",
-    "loaded", "measured", "new", "on_curve", "predicted", "reference", "stretch", "use",
+    "loaded", "measured", "new", "on_curve", "predicted", "reference", "shown_once", "stretch", "use",
 ]  # fmt: skip
 
 
@@ -183,6 +183,12 @@ def depth_bar(ax: Axes, depth: int) -> Axes:
     bar.tick_params(length=0, labelsize=9, pad=1)
     bar.spines[:].set_visible(False)
     return bar
+
+
+def shown_once(figure: Figure) -> Figure:
+    """The figure, forgotten by pyplot: a cell that ends in it would else show it twice."""
+    plt.close(figure)
+    return figure
 
 
 def stretch(log_values: Any) -> dict[str, Any]:

@@ -67,4 +67,4 @@ def _decimals(text: str) -> list[str]:
 
 
 def _plain(number: str) -> str:
-    return number.lstrip("0") or "0"
+    return str(float(number))
