@@ -166,9 +166,9 @@ def unit_steps(stretches: ArrayLike, directions: ArrayLike, title: str) -> Figur
             arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
             ax.annotate("", arm, (0, 0), arrowprops=arrow, zorder=4)
             if abs(arm[1]) > abs(arm[0]):
-                place, look = arm + [0, 0.06 * reach], {"ha": "center", "va": "bottom"}
+                place, look = arm + np.array([0, 0.06 * reach]), {"ha": "center", "va": "bottom"}
             elif across < up or name == "1":
-                place, look = arm + [0.07 * reach, 0], {"ha": "left", "va": "center"}
+                place, look = arm + np.array([0.07 * reach, 0]), {"ha": "left", "va": "center"}
             else:  # a long name beside a long arrow would leave the panel
                 place, look = np.array([0, -up - 0.06 * reach]), {"ha": "center", "va": "top"}
             ax.text(*place, name.format(first, second, 1 / first, 1 / second), size=10, zorder=5, **look,
