@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+HELD = """input => { const held = document.activeElement === input;
+    input.focus(); window.held = held ? window.held + 1 : 0; return window.held >= 20 }"""
 PICTURE = """image => { const canvas = document.createElement('canvas');
     canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
     canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL() }"""
@@ -75,6 +77,10 @@ class Shown:
 
     def slider(self, label):
         return self.root.get_by_role("slider", name=label.replace("_", ""), exact=True)
+
+    def focus(self, slider):
+        """Focus a slider for good: JupyterLab takes the focus once more, some time after it ran all cells."""
+        self.page.wait_for_function(HELD, arg=slider.element_handle())
 
     def picture(self):
         return self.image.evaluate(PICTURE)

@@ -29,7 +29,7 @@ def test_arrow_keys_move_picture_words_and_value(page, shown):
     scales.says("weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats, at e^2.5.")
     before = scales.picture()
     slider = scales.slider("weight scale σ_w")
-    slider.focus()
+    scales.focus(slider)
     page.keyboard.press("ArrowRight")
     scales.says("weight scale σ_w 1.75,")
     assert scales.picture() != before
@@ -83,7 +83,7 @@ def test_error_of_a_setting_is_shown_and_goes_away(page, shown):
     alert.wait_for()
     assert not slow.image.is_visible()
     assert slow.words.inner_text() == ""
-    slow.slider("x").focus()
+    slow.focus(slow.slider("x"))
     page.keyboard.press("ArrowLeft")
     slow.says("x 2: the line ends at 2.")
     assert slow.image.is_visible()

@@ -35,7 +35,7 @@ def test_every_explorer_of_the_lesson_answers_to_arrow_keys(lab, browser, screen
             explorer.root.scroll_into_view_if_needed()
             explorer.root.locator("img[alt]:not([alt=''])").wait_for()
             before, said = explorer.picture(), explorer.image.get_attribute("alt")
-            explorer.root.get_by_role("slider").first.focus()
+            explorer.focus(explorer.root.get_by_role("slider").first)
             page.keyboard.press("ArrowRight")
             page.wait_for_function(MOVED, arg=[explorer.image.element_handle(), said])
             assert explorer.picture() != before

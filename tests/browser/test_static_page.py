@@ -34,7 +34,7 @@ def test_arrow_keys_move_it_and_nothing_is_requested(page, shown, address):
     scales = shown(page, "Two scales")
     scales.says(SEEN)
     before = scales.picture()
-    scales.slider("weight scale σ_w").focus()
+    scales.focus(scales.slider("weight scale σ_w"))
     page.keyboard.press("ArrowRight")
     scales.says("weight scale σ_w 2.0,")
     assert scales.picture() != before
