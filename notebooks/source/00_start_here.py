@@ -34,7 +34,7 @@ explore("S0")
 # | **Then** | A1, the Jacobian chain |
 
 # %% tags=["parameters"]
-profile: str = "fast"     # "fast" takes seconds, "full" draws the figures of the papers
+profile: str = "fast"     # "fast" for CI, "full" for the papers
 seed: int = 0             # of all random numbers
 device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
 
