@@ -186,7 +186,7 @@ EXERCISES = (
         alternatives=(
             lambda jacobians, v: functools.reduce(lambda w, jacobian: jacobian @ w, jacobians, v),
             lambda jacobians, v: functools.reduce(lambda p, jacobian: jacobian @ p, jacobians) @ v,
-            lambda jacobians, v: push([jacobian.numpy() for jacobian in jacobians], v.numpy()).tolist(),
+            lambda jacobians, v: functools.reduce(lambda w, j: j.numpy() @ w, jacobians, v.numpy()).tolist(),
         ),
         hints=(
             "Which link does a nudge of the input meet first: the first of the list or the last?",
