@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labkit.lessons.session import setup as setup
 
 __all__ = ["check", "claim", "explore", "hint", "predict", "progress", "setup", "solution"]
+MARKER = ".labkit-work.json"  # `labkit lab` leaves it at the top of a working copy
 _HOME = {
     "check": "checks", "hint": "checks", "solution": "checks", "claim": "claims", "explore": "explorer",
     "predict": "journal", "progress": "journal", "setup": "session",

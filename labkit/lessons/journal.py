@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from labkit.lessons import _show
+from labkit.lessons import MARKER, _show
 from labkit.lessons.exercise import Exercise
 
-__all__ = ["MARKER", "passed", "predict", "prediction", "progress", "score"]
+__all__ = ["passed", "predict", "prediction", "progress", "score"]
 
-MARKER = ".labkit-work.json"  # `labkit lab` leaves it at the top of a working copy
 _EMPTY: dict[str, dict[str, Any]] = {"passed": {}, "predictions": {}}
 _session = json.loads(json.dumps(_EMPTY))
 

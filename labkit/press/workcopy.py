@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from labkit.lessons.journal import MARKER
+from labkit.lessons import MARKER
 from labkit.press.files import write_atomically
 from labkit.press.surroundings import lend_home
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.lessons import journal, predict, progress
+from labkit.lessons import MARKER, journal, predict, progress
 from labkit.lessons.checks import exercises_of
-from labkit.lessons.journal import MARKER, passed, prediction, score
+from labkit.lessons.journal import passed, prediction, score
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.lessons.journal import MARKER
+from labkit.lessons import MARKER
 from labkit.press import workcopy
 from labkit.press.shelf import Lesson
 from labkit.press.workcopy import open_lab, refresh
