@@ -38,7 +38,8 @@ explore("A2")
 # | **Sources** | Hauser & Ray 2017 (networks as Riemannian geometry); Tissot 1881 (the indicatrix); Amari 2016 (the Fisher metric); Bolte & Pauwels 2021 (curves through kinks) |
 
 # %% tags=["parameters"]
-profile: str = "fast"     # "fast" for CI, "full" for narrower intervals
+profile: str = "fast"     # "full" trains three times as many networks
+nets: int = 6             # networks behind every interval
 depth: int = 6            # layers of every network, at least 2
 width: int = 64           # units of a hidden layer
 activation: str = "tanh"  # any smooth name of labkit.theory
@@ -48,7 +49,7 @@ device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
 # %%
 full = setup(profile, seed, device)
 torch.set_default_dtype(torch.float64)
-repeats = 20 if full else 6           # networks behind every interval
+repeats = 3 * nets if full else nets
 data = datasets.fashion_mnist(device=device)
 first = [int((data.test.labels == k).nonzero()[0]) for k in (1, 3, 9)]
 photos = data.test.inputs[first]
@@ -94,8 +95,8 @@ ellipses.unit_steps(stretches, steps,
 
 # %% [markdown] tags=["reads"]
 # A unit step along the orange arrow arrives with length 1.139, along the blue one with 0.342. So the first has to be only 0.878 long to arrive as 1,
-# the second 2.923. The right-hand ellipse is what the opening picture shows at every place. Mapmakers know it as Tissot's indicatrix: the
-# slice is the map, its image among the logits the globe. Its distortion is 3.33.
+# the second 2.923: a distortion of 3.33. The right-hand ellipse is what the opening picture shows at every place. Mapmakers know it as Tissot's
+# indicatrix: the slice is the map, its image among the logits the globe.
 
 # %% [markdown]
 # ## The statement
@@ -114,8 +115,8 @@ ellipses.unit_steps(stretches, steps,
 
 # %% [markdown]
 # *What it needs.* Always $g \ge 0$. It is definite exactly where $Df$ is injective; elsewhere it is a **pseudo-metric**, blind along $\ker Df$. ReLU networks are only
-# piecewise $C^1$. Their curves still obey the formula, whatever slope you give ReLU at 0: where a unit *stays* at its kink, its velocity is 0 at almost
-# every $t$ (Bolte & Pauwels 2021).
+# piecewise $C^1$. Their curves still obey the formula, whatever slope you give ReLU at 0: at almost every moment when a unit sits on its kink, its
+# velocity is 0 (Bolte & Pauwels 2021).
 
 # %% [markdown]
 # ## Measure: the metric, without a derivative
@@ -175,7 +176,7 @@ curves.strip(way[::512].reshape(-1, 28, 28), gaps,
 
 # %% [markdown]
 # The theorem gives the length of the curve without walking it: one metric and one velocity at each moment. So compare. A polygon cuts corners, hence is
-# always too short. For a $C^2$ network each of $N$ pieces misses $O(N^{-3})$, all together $O(N^{-2})$: twice the photographs, a quarter of the error.
+# always too short. If the network is $C^2$ and the curve never halts, each of $N$ pieces misses $O(N^{-3})$, all together $O(N^{-2})$: twice the photographs, a quarter of the error.
 
 # %%
 pieces = 2 ** torch.arange(3, 10)
@@ -246,8 +247,8 @@ spread = torch.linalg.eigh(torch.cov(data.train.inputs.mT))
 directions = spread.eigenvectors[:, -10:]
 thin = {name: torch.stack([log_spectrum(
     net.linearize(real), directions, depths=range(1, depth + 1)
-    ).log_distortion().mean(1) for net in nets])
-    for name, nets in (("untrained", fresh), ("trained", trained))}
+    ).log_distortion().mean(1) for net in group])
+    for name, group in (("untrained", fresh), ("trained", trained))}
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Mean log-distortion against depth, over networks, with intervals. It grows with depth, and after training it lies well above its value before, at every depth."}}
 for name, values in thin.items():
@@ -266,7 +267,7 @@ curves.by_depth(thin, "Training makes the ellipses thinner",
 # %% [markdown]
 # ## Directions that are not seen at all
 #
-# Ten logits cannot hold 784 directions: $\ker Df$ has dimension at least 774, and there $g$ is 0. Take the step from one photograph towards another and remove what $Df$
+# Ten logits cannot hold 784 directions: $\ker Df$ has dimension at least 774, and on it $g$ is 0. Take the step from one photograph towards another and remove what $Df$
 # sees. To first order nothing happens at the logits. To second order it does, by $\tfrac12 s^2 D^2\!f(v, v)$.
 
 # %%
@@ -291,7 +292,7 @@ curves.orders(sizes, moved, {"whole step": 1, "unseen part": 2},
               xlabel="length of a step", ylabel="change of the logits")
 
 # %% [markdown] tags=["reads"]
-# Of the squared step 96.8 % is invisible to first order. The whole step moves the logits by 0.2330 at length 1, its unseen part by 0.0068; halving divides that by
+# Of the squared step 96.8 % is invisible to first order. The whole step moves the logits by 0.2330 at length 1, its unseen part by 0.0068; half the step divides that by
 # $4.0017 \pm 0.0016$. But at length 8 the two have nearly met. A metric speaks about small steps: blind is not deaf.
 
 # %% [markdown]
