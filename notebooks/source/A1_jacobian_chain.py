@@ -110,7 +110,7 @@ foretold = t * (Chain(model).linearize(x[:40]) @ v[..., None])[..., 0]
 truth = model(x[:40] + t * v) - model(x[:40])
 error = ((foretold - truth).norm(dim=2) / truth.norm(dim=2)).mT
 slopes = np.polyfit(t.flatten().log(), error.log().detach().mT, 1)[0]
-claim("A1.c7", slopes, predicted=1.0)
+claim("A1.c1", slopes, predicted=1.0)
 lines.power_law(t.flatten(), error, 1,
                 "The chain's error shrinks with the nudge",
                 xlabel="size of the nudge", ylabel="relative error")
@@ -154,7 +154,7 @@ work = {
 # %% tags=["figure"] mystnb={"image": {"alt": "Horizontal bars in units of one forward pass: a jvp 1, a vjp 1, the whole Jacobian 10 by rows and 64 by columns."}}
 passes = {name: count / work["forward pass"]
           for name, count in work.items()}
-claim("A1.c1", passes["Df by columns"] / passes["Df by rows"],
+claim("A1.c2", passes["Df by columns"] / passes["Df by rows"],
       predicted=64 / 10, interval=0.0)
 bars.bars(passes, "All of Df: ten passes by rows, 64 by columns",
           unit="forward passes")
@@ -222,7 +222,7 @@ for name, net in (("relu", relu_net), ("tanh", tanh_net)):
     f_x = net(x[:100])
     J_x = (Chain(net).linearize(x[:100]) @ x[:100, :, None])[..., 0]
     gap = (J_x - f_x).norm(dim=1) / f_x.norm(dim=1)
-    claim(f"A1.c2 {name}", gap, predicted=0.0)
+    claim(f"A1.c3 {name}", gap, predicted=0.0)
 
 # %% [markdown] tags=["reads"]
 # For ReLU the gap is rounding. For tanh it is 0.899 of the score's norm: there the Jacobian is a slope, not the function. The first claim was expected to hold and the
@@ -244,13 +244,13 @@ check("A1.3", matrix_at)
 # %% [markdown]
 # ## LayerNorm loses one direction, and nearly a second
 #
-# LayerNorm, without gain and bias, subtracts the mean and divides by the standard deviation. With $\Pi = I - \tfrac1d\mathbf 1\mathbf 1^\top$, $s^2 = |\Pi h|^2/d$ and
+# LayerNorm, without gain and bias, subtracts the mean and divides by the standard deviation. With $e = (1, \dots, 1)^\top$, $\Pi = I - \tfrac1d ee^\top$, $s^2 = |\Pi h|^2/d$ and
 # $\hat h = \Pi h/|\Pi h|$, differentiate $\Pi h/\sqrt{s^2+\varepsilon}$:
 #
 # $$J = \frac{1}{\sqrt{s^2+\varepsilon}}\Bigl(\Pi - \frac{s^2}{s^2+\varepsilon}\,\hat h\hat h^\top\Bigr).$$
 
 # %% [markdown]
-# Read off what is lost. A shift, $\mathbf 1$, always. A stretch, $\hat h$, keeps the factor $\varepsilon/(s^2+\varepsilon)$: exactly zero at $\varepsilon = 0$, so the rank is $d - 2$; small
+# Read off what is lost. A shift, $e$, always. A stretch, $\hat h$, keeps the factor $\varepsilon/(s^2+\varepsilon)$: exactly zero at $\varepsilon = 0$, so the rank is $d - 2$; small
 # but not zero at the usual $\varepsilon = 10^{-5}$, so it is $d - 1$. Measure the rank on a hundred images, $d = 64$, and look at the first.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Log singular values of a LayerNorm link for three values of epsilon: 62 equal ones, then one that falls with epsilon, then one that is exactly zero."}}
@@ -259,7 +259,7 @@ for eps, rank in ((0.0, 62), (1e-5, 63), (0.1, 63)):
     norm = Chain([nn.LayerNorm(64, eps=eps)])
     spectrum = log_spectrum(norm.linearize(x[:100]))
     logs[f"$\\varepsilon$ = {eps:g}"] = spectrum.values[0]
-    claim(f"A1.c3 eps={eps:g}", spectrum.rank, predicted=rank)
+    claim(f"A1.c4 eps={eps:g}", spectrum.rank, predicted=rank)
     print(f"63rd log singular value: {spectrum.values[0, 62]:.2f}")
 lines.spectra(logs, "LayerNorm loses one direction always, one nearly",
               first=56)
@@ -312,7 +312,7 @@ p = tanh_net(x).softmax(1)
 tame = p.diag_embed() - p[:, :, None] * p[:, None, :]
 size = torch.linalg.matrix_norm(tame, 2)
 print(f"largest norm over {len(x)} images: {size.max():.3f}")
-claim("A1.c4", (size - 0.5).clamp(min=0), predicted=0.0)
+claim("A1.c5", (size - 0.5).clamp(min=0), predicted=0.0)
 
 # %% [markdown]
 # **The scores are not.** They multiply tokens with tokens. For a token $x_i = 0$ the block with itself is
@@ -328,7 +328,7 @@ rows[:, :, 0] = 0         # the token that asks
 blocks = attend.linearize(rows.flatten(0, 1)).dense()[:, :8, :8]
 own = torch.linalg.matrix_norm(blocks, 2).reshape(16, 5)
 slopes = np.polyfit(scales.log(), own.log().detach().mT, deg=1)[0]
-claim("A1.c5", slopes, predicted=2.0)
+claim("A1.c6", slopes, predicted=2.0)
 lines.power_law(scales, own, 2, "Attention has no Lipschitz constant",
                 xlabel="scale of the other tokens (digit = 1)",
                 ylabel="norm of the own block")
@@ -349,7 +349,7 @@ nothing = Chain([lambda h: torch.cat([h, -h], dim=1), nn.ReLU(),
 raw = datasets.digits(scaling="unit").test.inputs[:100]
 print("the chain does nothing:", torch.equal(nothing(raw), raw))
 print(f"pixels at exactly 0: {(raw == 0).double().mean():.1%}")
-claim("A1.c6", log_spectrum(nothing.linearize(raw)).rank, predicted=64)
+claim("A1.c7", log_spectrum(nothing.linearize(raw)).rank, predicted=64)
 
 # %% [markdown] tags=["reads"]
 # Half of the pixels, 49.2 %, sit exactly at the kink. There torch takes the slope of ReLU to be 0, twice, and the product loses the direction: rank 32.5 instead of 64. Reverse mode

@@ -93,7 +93,7 @@ def draw_product(data: dict[str, Any], axes: list[Axes]) -> None:
     seen = np.isfinite(logs)
     low = -5.0 * data["depth"] - 3  # of the depth alone, so that skip on and off can be compared
     spectrum.set(xlim=(0, WIDTH + 1), ylim=(low, 8), xlabel="number of the singular value", ylabel="log $s$ (natural)")
-    spectrum.set_title(f"{_alive(logs)} of {WIDTH} within $e^{{-5}}$ of the largest")
+    spectrum.set_title(f"{_alive(logs)} of {WIDTH} above $e^{{-5}} s_1$")
     style.reference(spectrum, y=0)
     style.measured(spectrum, 1 + np.flatnonzero(seen), logs[seen], ms=3.5)
 
@@ -127,6 +127,7 @@ EXPLORERS = {
         static={"depth": range(9), "size": (0.1, 4.0)},
         widths=(1, 1, 1),
         size=(7.2, 2.9),
+        gap=0.3,
     ),
     "A1": Explorer(
         id="A1",
@@ -141,7 +142,8 @@ EXPLORERS = {
         summary=say_product,
         snapshot={"depth": (2, 16), "skip": ("off", "on")},
         static={"depth": (1, 2, 3, 4, 6, 8, 12, 16), "skip": ("off", "on")},
-        widths=(1, 1, 1.5),
+        widths=(1, 1, 1.1),
         size=(7.2, 2.9),
+        gap=0.7,
     ),
 }
