@@ -62,6 +62,7 @@ def power_law(
     drawn = style.predicted(ax, abscissa, line)
     bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
     style.measured(ax, abscissa, np.exp(mean), bars)
-    ax.text(0.99, 0.05, "mean of the logs $\\pm$ 4 standard errors", transform=ax.transAxes, ha="right", color=style.NOTE)
+    bars_are = "mean of the logs $\\pm$ 4 standard errors"
+    ax.text(0.99, 0.05, bars_are, transform=ax.transAxes, ha="right", color=style.NOTE)
     style.on_curve(drawn, abscissa[len(abscissa) // 2], f"slope {slope:g}", side=1.5)
     return style.shown_once(figure)
