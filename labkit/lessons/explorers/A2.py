@@ -192,7 +192,7 @@ EXPLORERS = {
         ],
         summary=say_field,
         snapshot={"depth": (0, 2, 6), "epochs": (0, 8)},
-        static={"depth": range(DEPTH + 1), "epochs": EPOCHS},
+        static={"depth": range(DEPTH + 1), "epochs": (EPOCHS[0], EPOCHS[-1])},
         widths=(1.3, 1),
         size=(7.2, 3.9),
     ),
