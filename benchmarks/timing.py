@@ -4,11 +4,16 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["medians"]
+__all__ = ["medians", "turns"]
 
 
 def medians(functions: Sequence[Callable[[], object]], runs: int = 5) -> list[float]:
-    """Median processor times in ms of each function; one more run warms up and is not counted.
+    """Median processor times in ms of each function."""
+    return [statistics.median(times) for times in turns(functions, runs)]
+
+
+def turns(functions: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+    """Processor times in ms of each function in every run; one more run warms up and is not counted.
 
     Processor time, not wall time: on a machine that others use it is the one that repeats.
     """
@@ -18,4 +23,4 @@ def medians(functions: Sequence[Callable[[], object]], runs: int = 5) -> list[fl
             start = time.process_time()
             function()
             times.append(1e3 * (time.process_time() - start))
-    return [statistics.median(times[1:]) for times in spent]
+    return [times[1:] for times in spent]

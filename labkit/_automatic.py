@@ -8,12 +8,11 @@ from contextlib import contextmanager
 
 import torch
 import torch.autograd.forward_ad as fwd
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import jvp, vjp, vmap
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["derivative", "forward_mode_allowed", "pull_automatically", "push_automatically"]
+__all__ = ["forward_mode_allowed", "on_a_copy", "pull_automatically", "push_automatically", "value_and_derivative"]
 
 Link = Callable[[Tensor], Tensor]
 
@@ -30,22 +29,22 @@ def forward_mode_allowed() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def derivative(function: Link, h: Tensor) -> Tensor:
-    """phi'(h) of an elementwise function, in the shape of h; a graph is kept where h or a parameter has one."""
-    if function is torch.tanh or type(function) is nn.Tanh:
-        value = torch.tanh(h)
-        return 1 - value * value
-    if function in (torch.relu, F.relu) or type(function) is nn.ReLU:
-        return (h > 0).to(h.dtype)
-    if getattr(function, "inplace", False):
-        h = h.clone()
+def on_a_copy(link: Link) -> Link:
+    """The same link, kept from writing to what it is given: inside a network that may be a state still needed."""
+    return lambda h: link(h.clone())
+
+
+def value_and_derivative(function: Link, h: Tensor) -> tuple[Tensor, Tensor]:
+    """phi(h) and phi'(h) of an elementwise function, in the shape of h; a graph is kept where h or a weight has one."""
+    function = on_a_copy(function)
     one = torch.ones_like(h)
     try:
         with fwd.dual_level():
-            slope: Tensor | None = fwd.unpack_dual(function(fwd.make_dual(h, one))).tangent  # type: ignore[no-untyped-call]
+            value, slope = fwd.unpack_dual(function(fwd.make_dual(h, one)))  # type: ignore[no-untyped-call]
     except (RuntimeError, NotImplementedError):  # no level left inside an outer jvp, or no forward formula
-        return push_automatically(function, h.reshape(-1, 1), one.reshape(-1, 1, 1), None).reshape(h.shape)
-    return torch.zeros_like(h) if slope is None else slope
+        pushed = push_automatically(function, h.reshape(-1, 1), one.reshape(-1, 1, 1), None)
+        return function(h), pushed.reshape(h.shape)
+    return value, torch.zeros_like(h) if slope is None else slope
 
 
 def push_automatically(link: Link, h: Tensor, columns: Tensor | None, chunk_size: int | None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labkit.links import rule_of
+from labkit._rules import rule_of
 
 __all__ = ["is_smooth"]
 

@@ -1,13 +1,11 @@
-"""What a chain checks before any long work: the input, the mode of every submodule, finite numbers, purity, memory.
+"""What a chain checks before any long work: the input, the mode of every submodule, finite numbers, purity.
 
 Each check raises one sentence that names the argument, what came and what would do; nothing of the model changes.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from labkit.links import rule_of
+from labkit._rules import rule_of
 
 __all__ = [
-    "available_bytes", "check_derivative", "check_finite", "check_input", "check_memory", "check_modes",
-    "check_purity", "check_weights", "classify", "evaluate", "is_batch_coupled", "is_known", "is_stochastic",
-    "leave_as_it_was", "unsteady",
+    "check_derivative", "check_finite", "check_input", "check_modes", "check_purity", "check_weights", "classify",
+    "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
@@ -46,11 +43,16 @@ def check_input(x: Tensor) -> None:
         raise RuntimeError("autocast is on, which mixes dtypes inside a link; leave the autocast block, or use .half()")
 
 
-def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Tensor]:
-    """The states [h_0 … h_L]; raises where two links do not compose, or one loses the batch or overwrites its input."""
+def evaluate(
+    links: Sequence[Link], names: Sequence[str], x: Tensor, run: Callable[[int, Tensor], Any] | None = None
+) -> list[Tensor]:
+    """The states [h_0 … h_L]; raises where two links do not compose, or one loses the batch or overwrites its input.
+
+    Link number l gives `run(l, h)` where the caller wants more of it than its value.
+    """
     states = [x]
-    for link, name in zip(links, names, strict=True):
-        h = states[-1].clone() if len(states) == 1 else states[-1]  # a link that writes must not reach the caller's x
+    for index, (link, name) in enumerate(zip(links, names, strict=True)):
+        h = states[-1] if index else x.clone()  # a link that writes must not reach the caller's x
         version = -1 if h.is_inference() else h._version
         if len(h.shape) != _axes(link, h):
             raise ValueError(
@@ -58,11 +60,11 @@ def evaluate(links: Sequence[Link], names: Sequence[str], x: Tensor) -> list[Ten
                 "give (B, channels, …), x[None] for a single one"
             )
         try:
-            out = link(h)
+            out = link(h) if run is None else run(index, h)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            giver = f"'{names[len(states) - 2]}' gives" if len(states) > 1 else "the chain is given"
+            giver = f"'{names[index - 1]}' gives" if index else "the chain is given"
             reason = str(error).strip().partition("\n")[0]
             raise ValueError(
                 f"link '{name}' cannot take the state of shape {tuple(h.shape)} and {h.dtype} that {giver} ({reason}); "
@@ -93,13 +95,13 @@ def _axes(link: Link, h: Tensor) -> int:
     return len(link.kernel_size) + 2 if isinstance(link, _ConvNd) and h.ndim == len(link.kernel_size) + 1 else h.ndim
 
 
-def check_weights(modules: Sequence[tuple[nn.Module, str]]) -> None:
+def check_weights(links: Sequence[tuple[Link, str]]) -> None:
     """Refuse parameters of named links with NaN or Inf, which a state may hide as tanh does."""
-    parameters = [p for link, _ in modules for p in link.parameters()]
+    weights = [p for p in _together(link for link, _ in links).parameters() if _may_break(p)]
     with torch.no_grad():
-        if not parameters or nn.utils.get_total_norm(parameters).isfinite():
+        if not weights or nn.utils.get_total_norm(weights).isfinite():
             return
-        for link, name in modules:  # the norm may overflow where every weight is finite, so look closely
+        for link, name in links:  # the norm may overflow where every weight is finite, so look closely
             path = _broken_parameter(link)
             if path:
                 raise ValueError(f"parameter '{path}' of link '{name}' holds NaN or Inf; repair or reload the weights")
@@ -108,9 +110,9 @@ def check_weights(modules: Sequence[tuple[nn.Module, str]]) -> None:
 def check_finite(links: Sequence[Link], names: Sequence[str], states: Sequence[Tensor]) -> None:
     """Refuse states with NaN or Inf, naming the link that produced it first and the samples."""
     with torch.no_grad():
-        if torch.cat([h.reshape(-1) for h in states]).isfinite().all():
+        if torch.cat([h.flatten() for h in states]).sum().isfinite():
             return
-        for depth, h in enumerate(states):
+        for depth, h in enumerate(states):  # the sum may overflow where every number is finite, so look closely
             bad = _broken_samples(h)
             if bad and depth == 0:
                 raise ValueError(f"x holds NaN or Inf in sample {_few(bad)}; remove or repair these samples")
@@ -128,7 +130,7 @@ def check_derivative(name: str, jac: Tensor) -> None:
         if not jac.isfinite().all():
             raise ValueError(
                 f"link '{name}' has no finite derivative in sample {_few(_broken_samples(jac))} though its output is "
-                "finite; move x off that point, or smooth the link there"
+                "finite; move x off that point, smooth the link there, or use smaller weights"
             )
 
 
@@ -138,7 +140,12 @@ def _broken_samples(h: Tensor) -> list[int]:
 
 def _broken_parameter(link: Link) -> str | None:
     parameters = link.named_parameters() if isinstance(link, nn.Module) else ()
-    return next((path for path, parameter in parameters if not parameter.isfinite().all()), None)
+    return next((path for path, p in parameters if _may_break(p) and not p.isfinite().all()), None)
+
+
+def _may_break(parameter: Tensor) -> bool:
+    """Whether torch can tell if it is finite: quantised and sparse weights are whole numbers or bring no norm."""
+    return parameter.is_floating_point() and parameter.element_size() > 1 and parameter.layout == torch.strided
 
 
 def check_modes(link: Link, name: str) -> None:
@@ -160,30 +167,6 @@ def check_purity(link: Link, name: str, h: Tensor, out: Tensor) -> None:
         raise ValueError(
             f"link '{name}' lets one sample change the output of another, so Df is batch-coupled; "
             "call .eval(), or make it act on each sample by itself"
-        )
-
-
-def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: int | None) -> None:
-    """Refuse dense Jacobians that would not fit, with the figure and the way out."""
-    sizes = [h[0].numel() for h in states]
-    batch, item = len(states[0]), states[0].element_size()
-    kept = sum(batch * n * m * item for n, m in pairwise(sizes))
-    work = 0
-    for index in unknown:  # links without a rule: their columns are all alive at once
-        n, m = sizes[index : index + 2]
-        work = max(work, 2 * batch * min(n, m, chunk_size or n) * (n + m) * item)
-    if kept + work < 2**26:
-        return
-    free = available_bytes(states[0].device)
-    if kept > free:
-        raise MemoryError(
-            f"the dense Jacobians of {len(sizes) - 1} links on {batch} samples need {_gigabytes(kept)}, "
-            f"{_gigabytes(free)} are free; use dense=False and push a basis, or fewer samples"
-        )
-    if kept + work > free:
-        raise MemoryError(
-            f"the dense Jacobians need {_gigabytes(kept)} and their columns at once {_gigabytes(work)} more, "
-            f"{_gigabytes(free)} are free; pass a smaller chunk_size, or dense=False and a basis"
         )
 
 
@@ -256,7 +239,7 @@ def leave_as_it_was(links: Sequence[Link], x: Tensor) -> Iterator[None]:
     if not unknown:
         yield
         return
-    modules = [m for link in unknown if isinstance(link, nn.Module) for m in link.modules()]
+    modules = _together(unknown).modules()
     buffers = [(m, key, b, b.clone(), b._version) for m in modules for key, b in m._buffers.items() if b is not None]
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -270,23 +253,9 @@ def leave_as_it_was(links: Sequence[Link], x: Tensor) -> Iterator[None]:
                         buffer.copy_(value)
 
 
-def available_bytes(device: torch.device) -> float:
-    """Free memory of the device in bytes; infinite where the system does not say."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    free = math.inf
-    meminfo = Path("/proc/meminfo")
-    if device.type == "cpu" and meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if device.type == "cpu" and limit.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, float(text) - float(used.read_text()))
-    return free
-
-
-def _gigabytes(count: int | float) -> str:
-    return f"{count / 1e9:.3g} GB"
+def _together(links: Iterable[Link]) -> nn.Module:
+    """One module of all, which gives every part and parameter once, however many links share it."""
+    return nn.ModuleList(link for link in links if isinstance(link, nn.Module))
 
 
 def _few(indices: Sequence[int]) -> str:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from labkit import _preflight as preflight
+from labkit import _rules as rules
 from labkit._automatic import forward_mode_allowed, pull_automatically
 from labkit._kinks import is_smooth
+from labkit._memory import check_memory
 from labkit.linearization import Jacobian, Linearization
-from labkit.links import IN_TURN, add_rule, jacobian, push_columns
 
 __all__ = ["Chain", "LinkReport"]
 
@@ -183,23 +184,32 @@ class Chain(nn.Module):
         x = _ordinary(x)
         kinds = [preflight.classify(link) for link in links]
         unknown = [index for index, (known, _) in enumerate(kinds) if not known]
+        opaque = [index for index, (_, shows) in enumerate(kinds) if not shows]
         for index in unknown:
             preflight.check_modes(links[index], names[index])
-        stages = zip(links, names, kinds, strict=True)
-        preflight.check_weights(
-            [(link, name) for link, name, (_, shows) in stages if not shows and isinstance(link, nn.Module)]
-        )
+        preflight.check_weights([(links[index], names[index]) for index in opaque])
+        pushes: list[rules.Push] = []
+
+        def run(index: int, h: Tensor) -> Any:
+            link, (known, _) = links[index], kinds[index]
+            if known and dense:
+                out, push = rules.linearize(link, h, chunk_size)
+                pushes.append(push)
+                return out
+            pushes.append(lambda frame: rules.push(link, h, frame, chunk_size))
+            return link(h)  # as it is, so that the checks see whatever it does
+
         with preflight.leave_as_it_was([links[index] for index in unknown], x):
-            states = preflight.evaluate(links, names, x)
+            states = preflight.evaluate(links, names, x, run)
             preflight.check_finite(links, names, states)
             for index in unknown:
                 preflight.check_purity(links[index], names[index], *states[index : index + 2])
             if not dense:
                 ends = zip(links, states, states[1:], strict=False)
                 return Linearization([_lazy(*end, chunk_size) for end in ends])
-            preflight.check_memory(states, unknown, chunk_size)
-            jacobians = [jacobian(link, h, chunk_size) for link, h in zip(links, states[:-1], strict=True)]
-            for index in unknown:
+            check_memory(states, unknown, chunk_size)
+            jacobians = [rules.to_matrix(push(None), h) for push, h in zip(pushes, states, strict=False)]
+            for index in opaque:
                 preflight.check_derivative(names[index], jacobians[index])
             return Linearization(jacobians)
 
@@ -207,20 +217,16 @@ class Chain(nn.Module):
 def _lazy(link: Link, h: Tensor, out: Tensor, chunk_size: int | None) -> Jacobian:
     h = h.detach()
 
-    def detached(function: Callable[..., Tensor]) -> Link:
-        def apply(frame: Tensor) -> Tensor:
-            with _no_gradients():
-                return function(link, h, _ordinary(frame), chunk_size)
+    def push(columns: Tensor) -> Tensor:
+        with _no_gradients():
+            return rules.to_matrix(rules.push(link, h, _ordinary(columns), chunk_size), h)
 
-        return apply
+    def pull(rows: Tensor) -> Tensor:
+        with _no_gradients():
+            return pull_automatically(link, h, _ordinary(rows), chunk_size)
 
-    return Jacobian(
-        push=detached(push_columns),
-        pull=detached(pull_automatically),
-        shape=torch.Size((len(h), out[0].numel(), h[0].numel())),
-        dtype=h.dtype,
-        device=h.device,
-    )
+    shape = torch.Size((len(h), out.shape[1:].numel(), h.shape[1:].numel()))
+    return Jacobian(push, pull, shape, h.dtype, h.device)
 
 
 @contextmanager
@@ -259,4 +265,4 @@ def _function_name(link: Link) -> str:
     return str(getattr(link, "__name__", type(link).__name__)).strip("<>")
 
 
-add_rule(Chain, IN_TURN)
+rules.add_rule(Chain, rules.IN_TURN)

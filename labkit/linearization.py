@@ -149,8 +149,7 @@ class Linearization:
         Args:
             basis: columns (B, n_0, k) or (n_0, k); None for all of R^n0, where depth l gives the prefix J_l … J_1.
         """
-        n_0 = self.sizes[0]
-        unit = torch.eye(n_0, dtype=self.dtype, device=self.device) if basis is None else basis
+        unit = torch.eye(self._jacobians[0].shape[2], dtype=self.dtype, device=self.device) if basis is None else basis
         columns = self._as_frame(unit)
         yield columns
         for index, jac in enumerate(self._jacobians):
@@ -173,7 +172,7 @@ class Linearization:
         return last
 
     def _as_frame(self, columns: Tensor) -> Tensor:
-        n_0 = self.sizes[0]
+        n_0 = self._jacobians[0].shape[2]
         if columns.ndim not in (2, 3) or columns.shape[-2] != n_0 or (columns.ndim == 3 and len(columns) != self.batch):
             raise ValueError(
                 f"the frame has shape {tuple(columns.shape)}; give columns ({self.batch}, {n_0}, k) or ({n_0}, k)"

@@ -2,13 +2,14 @@
 
 import copy
 import functools
+from collections import Counter
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labkit import Chain, _preflight
+from labkit import Chain, _memory, _preflight
 from labkit.links import Layer, Residual
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -104,6 +105,15 @@ def test_derivative_that_is_not_finite():
         Chain([torch.sin, lambda h: h.abs().sqrt()], ["sin", "norm"]).linearize(x)
 
 
+def test_derivative_of_known_links_that_overflows():
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    for linear in (first, second):
+        nn.init.constant_(linear.weight, 1e30)
+        nn.init.zeros_(linear.bias)
+    with refused(ValueError, "link 'both' has no finite derivative in sample 0", "smaller weights"):
+        Chain([nn.Sequential(first, second)], ["both"]).linearize(torch.zeros(2, 3))
+
+
 def test_finite_numbers_whose_sum_overflows_are_fine():
     x = torch.full((3, 4), 60000.0, dtype=torch.float16)
     assert Chain([torch.tanh]).linearize(x).dense().eq(0).all()
@@ -124,6 +134,35 @@ def test_weights_that_are_not_finite(bad):
         with refused(ValueError, r"parameter '[\w.]*weight'") as caught:
             Chain([torch.sin, link], ["one", "two"]).linearize(X)
         assert "link 'two'" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_weights_that_are_quantised_are_no_fault(dtype):
+    link = Wrapped(nn.Linear(3, 3))
+    link.scale = nn.Parameter(torch.ones(3).to(dtype), requires_grad=False)
+    assert Chain([link]).linearize(X).sizes == [3, 3]
+
+
+class Shared(nn.Module):
+    """A link that runs a model which other links run too, as the links of a cut do."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.model(h)
+
+
+def test_model_that_links_share_is_looked_at_once(monkeypatch):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).eval())
+    seen: list[int] = []
+    norm = nn.utils.get_total_norm
+    monkeypatch.setattr(nn.utils, "get_total_norm", lambda weights: seen.append(len(weights)) or norm(weights))
+    Chain([Shared(model) for _ in range(5)]).linearize(X)
+    assert seen == [len(list(model.parameters()))]
+    modules = [Shared(model), Shared(model), torch.sin]
+    assert Counter(map(id, _preflight._together(modules).modules())).most_common(1)[0][1] == 1
 
 
 class Wrapped(nn.Module):
@@ -245,7 +284,7 @@ def test_memory_that_would_not_fit():
 
 
 def test_columns_that_would_not_fit(monkeypatch):
-    monkeypatch.setattr(_preflight, "available_bytes", lambda device: 8e7)
+    monkeypatch.setattr(_memory, "available_bytes", lambda device: 8e7)
     chain, x = Chain([lambda h: h.cumsum(1)]), torch.zeros(4, 2000)
     with refused(MemoryError, "columns at once .* more", "smaller chunk_size"):
         chain.linearize(x)
@@ -253,7 +292,7 @@ def test_columns_that_would_not_fit(monkeypatch):
 
 
 def test_available_memory_is_a_figure():
-    assert 1e6 < _preflight.available_bytes(torch.device("cpu")) < 1e15
+    assert 1e6 < _memory.available_bytes(torch.device("cpu")) < 1e15
 
 
 class Stateful(nn.Module):

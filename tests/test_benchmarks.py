@@ -23,11 +23,17 @@ def test_jacobians_of_both_ways_agree(benchmark: ModuleType) -> None:
     ours = list(chain.linearize(x).prefixes())[1:]
     for prefix, theirs in zip(ours, benchmark.by_jacfwd(chain, x), strict=True):
         torch.testing.assert_close(prefix, theirs, atol=1e-12, rtol=0)
+    blocks = benchmark.resnet(4, 6, "tanh", sigma_w=1.2, sigma_b=0.1, scale=0.5, dtype=torch.float64)
+    for network, factors in ((chain, benchmark.mlp_by_hand), (blocks, benchmark.resnet_by_hand)):
+        by_hand = benchmark.multiplied(factors(network, x))
+        for prefix, theirs in zip(list(network.linearize(x).prefixes())[1:], by_hand, strict=True):
+            torch.testing.assert_close(prefix, theirs, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("benchmark", ["jacobians"], indirect=True)
 def test_a_row_states_times_ratios_and_targets(benchmark: ModuleType) -> None:
-    (row,) = benchmark.rows([(2, 3, 4)], runs=1)
+    row, *others = benchmark.rows([(2, 3, 4)], runs=1)
+    assert len(others) == 3
     assert row["to_products"] == row["linearize_ms"] / row["products_ms"]
     assert (row["at_most"], row["at_least"]) == (1.3, 8.0)
 

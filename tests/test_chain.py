@@ -1,10 +1,12 @@
 """The chain as a whole: what it evaluates, how it slices and adds, and its derivative against autograd."""
 
 import copy
+from collections import Counter
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from labkit import Chain
 from labkit.chain import LinkReport
@@ -132,6 +134,26 @@ def test_gradients_of_the_linearization_are_right(name):
         weight[0, 0] -= 2 * step
         below = total(x)
     torch.testing.assert_close(gradient[0, 0], (above - below) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
+class Counted(TorchDispatchMode):
+    """How often each operation runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_states_and_jacobians_share_one_walk():
+    chain = Chain([Residual(Layer(nn.Linear(5, 5), torch.tanh)) for _ in range(7)])
+    with torch.no_grad(), Counted() as counted:
+        chain.linearize(torch.randn(3, 5))
+    assert counted.counts["aten.tanh.default"] == 7
+    assert counted.counts["aten.addmm.default"] == 7
 
 
 def test_linearization_inside_no_grad_and_inference_mode():

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labkit import Chain
-from labkit.links import Layer, Residual, jacobian, push, rule_of
+from labkit._rules import jacobian, linearize, push, rule_of
+from labkit.links import Layer, Residual
 
 torch.manual_seed(0)
 
@@ -144,6 +145,13 @@ def test_diagonal_and_dense_frames_compose(name):
     close(push(link, x, frame), matrix @ frame)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_one_walk_gives_the_value_too(name):
+    link, x = case(name)
+    value, _ = linearize(link, x)
+    torch.testing.assert_close(value, link(x), rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     "name", ["conv2d", "function", "scalar", "multi-head", "data-dependent", "old autograd function"]
 )
@@ -208,6 +216,44 @@ def test_hooked_or_patched_module_is_differentiated_as_it_runs():
     patched.forward = torch.cos
     for link in (hooked, patched):
         close(jacobian(link, x), oracle(link, x))
+
+
+def test_hooked_activation_of_a_layer_is_differentiated_as_it_runs():
+    hooked = nn.Tanh()
+    hooked.register_forward_hook(lambda module, args, out: 2 * out)
+    link, x = Layer(nn.Linear(4, 4).double(), hooked), torch.randn(3, 4, dtype=torch.float64)
+    close(jacobian(link, x), oracle(link, x))
+
+
+class InPlace(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h.sin_()
+
+
+@pytest.mark.parametrize("first", [nn.ReLU(inplace=True), InPlace()], ids=["known", "unknown"])
+@pytest.mark.parametrize("dense", [True, False])
+def test_part_that_overwrites_the_state_before_it(first, dense):
+    branch = nn.Sequential(first, nn.Linear(4, 4))
+    link = nn.Sequential(nn.Linear(4, 4), Residual(branch), nn.Tanh(), first).double()
+    x = torch.randn(3, 4, dtype=torch.float64)
+
+    def computed(h: Tensor) -> Tensor:
+        phi = torch.relu if isinstance(first, nn.ReLU) else torch.sin
+        h = link[0](h)
+        return phi(torch.tanh(h + branch[1](phi(h))))
+
+    torch.testing.assert_close(link(x), computed(x))
+    close(Chain([link]).linearize(x, dense=dense).dense(), oracle(computed, x))
+
+
+def test_jacobian_stays_when_the_weights_are_trained_further():
+    for link in (nn.Linear(4, 4), Layer(nn.Linear(4, 4), torch.tanh), Residual(nn.Linear(4, 4))):
+        found = Chain([link]).linearize(torch.randn(3, 4))[0]
+        before = found.detach().clone()
+        with torch.no_grad():
+            for parameter in link.parameters():
+                parameter.zero_()
+        assert torch.equal(found, before)
 
 
 def test_parametrized_weight_is_the_one_used():

@@ -1,0 +1,57 @@
+"""Whether dense Jacobians fit into the memory that is free, asked before any of them is allocated.
+
+What is free is what the system says, and within a container what its limit leaves.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["available_bytes", "check_memory"]
+
+
+def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: int | None) -> None:
+    """Refuse dense Jacobians that would not fit, with the figure and the way out."""
+    sizes = [h.shape[1:].numel() for h in states]
+    batch, item = len(states[0]), states[0].element_size()
+    kept = sum(batch * n * m * item for n, m in pairwise(sizes))
+    work = 0
+    for index in unknown:  # links without a rule: their columns are all alive at once
+        n, m = sizes[index : index + 2]
+        work = max(work, 2 * batch * min(n, m, chunk_size or n) * (n + m) * item)
+    if kept + work < 2**26:
+        return
+    free = available_bytes(states[0].device)
+    if kept > free:
+        raise MemoryError(
+            f"the dense Jacobians of {len(sizes) - 1} links on {batch} samples need {_gigabytes(kept)}, "
+            f"{_gigabytes(free)} are free; use dense=False and push a basis, or fewer samples"
+        )
+    if kept + work > free:
+        raise MemoryError(
+            f"the dense Jacobians need {_gigabytes(kept)} and their columns at once {_gigabytes(work)} more, "
+            f"{_gigabytes(free)} are free; pass a smaller chunk_size, or dense=False and a basis"
+        )
+
+
+def available_bytes(device: torch.device) -> float:
+    """Free memory of the device in bytes; infinite where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = math.inf
+    meminfo = Path("/proc/meminfo")
+    if device.type == "cpu" and meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = 1024.0 * int(fields["MemAvailable"].split()[0])
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if device.type == "cpu" and limit.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, float(text) - float(used.read_text()))
+    return free
+
+
+def _gigabytes(count: int | float) -> str:
+    return f"{count / 1e9:.3g} GB"

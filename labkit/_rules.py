@@ -1,0 +1,255 @@
+"""Rules, how known kinds of links are linearized: the value and the Jacobian in one walk, exact and without autograd.
+
+Any other link runs as it is and is differentiated automatically, also where it is a part of a known one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp
+from torch.nn import functional as F
+
+from labkit._automatic import on_a_copy, push_automatically, value_and_derivative
+
+__all__ = [
+    "ELEMENTWISE", "IN_TURN", "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "linearize",
+    "push", "rule_of", "to_matrix",
+]  # fmt: skip
+
+Link = Callable[[Tensor], Tensor]
+Frame = Tensor | None  # (B, n, k) columns; (B, n) a diagonal matrix; None the identity
+Push = Callable[[Frame], Frame]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a kind of link is linearized: exact, pure and free of automatic differentiation where that is cheaper.
+
+    Attributes:
+        linearize: (link, h, chunk_size) -> the value at h, and what pushes frames through the differential there.
+        parts: the links that this one calls; it is pure only if they are.
+        is_pure: whether the link, in its present mode, is deterministic, acts on each sample alone and writes nothing.
+        shows_faults: whether NaN or Inf in a weight must show in the output; a later part may hide it.
+    """
+
+    linearize: Callable[[Any, Tensor, int | None], tuple[Tensor, Push]]
+    parts: Callable[[Any], Iterable[Link]] = lambda link: ()
+    is_pure: Callable[[Any], bool] = lambda link: True
+    shows_faults: bool = True
+
+
+def rule_of(link: Link) -> Rule | None:
+    """The rule of a known link, None for any other: hooked, patched or overridden modules are not known."""
+    if isinstance(link, nn.Module):
+        if link._forward_hooks or link._forward_pre_hooks:
+            return None
+        return _RULES.get(getattr(link.forward, "__func__", None))
+    return _FUNCTIONS.get(id(link))
+
+
+def is_elementwise(link: Link) -> bool:
+    """Whether the link is known to act on every entry by itself."""
+    return rule_of(link) in (ELEMENTWISE, _TANH, _RELU)
+
+
+def add_rule(module: type[nn.Module], rule: Rule) -> None:
+    """Make a kind of module known; subclasses share the rule as long as they keep `forward`."""
+    _RULES[module.forward] = rule
+
+
+def linearize(link: Link, h: Tensor, chunk_size: int | None = None) -> tuple[Tensor, Push]:
+    """The link's value at h (B, *s), and the function that pushes frames through its differential there.
+
+    Args:
+        link: a callable (B, *s) -> (B, *s').
+        h: the state that enters.
+        chunk_size: columns differentiated at once where there is no rule, all by default.
+
+    Returns:
+        The value (B, *s'), and the push. It maps frames to frames, each (B, n, k) columns, (B, n) for a diagonal
+        matrix, or None for the identity, in the dtype of h.
+    """
+    rule = rule_of(link)
+    if rule is not None:
+        return rule.linearize(link, h, chunk_size)
+    return on_a_copy(link)(h), lambda frame: push(link, h, frame, chunk_size)
+
+
+def push(link: Link, h: Tensor, frame: Frame, chunk_size: int | None = None) -> Frame:
+    """Push one frame through the link's differential at h: by its rule, else by automatic differentiation."""
+    rule = rule_of(link)
+    if rule is not None:
+        return rule.linearize(link, h, chunk_size)[1](frame)
+    link = on_a_copy(link)
+    if frame is None or frame.ndim == 3:
+        return push_automatically(link, h, frame, chunk_size)
+    return push_automatically(link, h, None, chunk_size) * frame[:, None, :]
+
+
+def jacobian(link: Link, h: Tensor, chunk_size: int | None = None) -> Tensor:
+    """The link's Jacobian (B, n_out, n_in) at h; samples may share memory where it is the same for all.
+
+    Example:
+        >>> jacobian(torch.tanh, torch.zeros(1, 2))
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    return to_matrix(push(link, h, None, chunk_size), h)
+
+
+def to_matrix(frame: Frame, h: Tensor) -> Tensor:
+    """A frame in its widest form, (B, n, k); h says how large the identity is."""
+    if frame is None:
+        n = h.shape[1:].numel()
+        return torch.eye(n, dtype=h.dtype, device=h.device).expand(h.shape[0], n, n)
+    return torch.diag_embed(frame) if frame.ndim == 2 else frame
+
+
+def _on_columns(matrix: Tensor, frame: Frame, batch: int) -> Tensor:
+    """Compose a matrix (n_out, n) that all samples share, or one each, with a frame."""
+    if frame is None:
+        return matrix.clone().expand(batch, *matrix.shape[-2:])  # training may overwrite the weight
+    return matrix * frame[:, None, :] if frame.ndim == 2 else matrix @ frame
+
+
+def _in_turn(links: Iterable[Link], h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    pushes: list[Push] = []
+    for link in links:
+        h, push_part = linearize(link, h, chunk_size)
+        pushes.append(push_part)
+
+    def push_all(frame: Frame) -> Frame:
+        for push_part in pushes:
+            frame = push_part(frame)
+        return frame
+
+    return h, push_all
+
+
+def _identity(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    return link(h), lambda frame: frame
+
+
+def _scaling(slope: Tensor) -> Push:
+    """What multiplies every row of a frame by its entry of the slope (B, *s)."""
+    slope = slope if slope.ndim == 2 else slope.reshape(len(slope), -1)
+
+    def scale(frame: Frame) -> Tensor:
+        if frame is None:
+            return slope
+        return slope * frame if frame.ndim == 2 else slope[:, :, None] * frame
+
+    return scale
+
+
+def _elementwise(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    value, slope = value_and_derivative(link, h)
+    return value, _scaling(slope)
+
+
+def _tanh(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    value = torch.tanh(h)
+    return value, _scaling(1 - value * value)
+
+
+def _relu(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    return torch.relu(h), _scaling((h > 0).to(h.dtype))
+
+
+def _linear(link: nn.Linear, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    weight, batch, tokens = link.weight, h.shape[0], h.shape[1:-1].numel()
+
+    def push_columns(frame: Frame) -> Tensor:
+        if tokens == 1:
+            return _on_columns(weight, frame, batch)
+        if frame is None or frame.ndim == 2:
+            return _on_columns(torch.kron(torch.eye(tokens, dtype=h.dtype, device=h.device), weight), frame, batch)
+        pushed: Tensor = weight @ frame.reshape(batch, tokens, link.in_features, -1)
+        return pushed.flatten(1, 2)
+
+    return F.linear(h, weight, link.bias), push_columns
+
+
+def _affine(link: nn.Module, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    """An affine map, a convolution say: its columns are the tangents of one batch, with no need of vmap."""
+
+    def columns(rows: Tensor, at_once: int | None) -> Tensor:
+        states = [piece.reshape(-1, *h.shape[1:]) for piece in torch.split(rows, at_once or len(rows))]
+        return torch.cat([jvp(link, (torch.zeros_like(s),), (s,))[1].flatten(1) for s in states])
+
+    def push_columns(frame: Frame) -> Tensor:
+        if frame is None or frame.ndim == 2:
+            unit = torch.eye(h.shape[1:].numel(), dtype=h.dtype, device=h.device)
+            return _on_columns(columns(unit, chunk_size).mT, frame, len(h))
+        pushed = columns(frame.mT.flatten(0, 1), chunk_size and chunk_size * len(h))
+        return pushed.reshape(len(h), -1, pushed.shape[1]).mT
+
+    return link(h), push_columns
+
+
+def _layer_norm(link: nn.LayerNorm, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    batch, size = h.shape[0], h.shape[1:].numel()
+    width = torch.Size(link.normalized_shape).numel()
+    rows = h.reshape(batch, size // width, width)
+    variance, mean = torch.var_mean(rows, -1, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + link.eps)
+    unit = ((rows - mean) * scale)[..., None]
+    gain = scale[..., None] if link.weight is None else link.weight.reshape(-1, 1) * scale[..., None]
+
+    def push_columns(frame: Frame) -> Tensor:
+        if frame is not None and frame.ndim == 3:
+            columns = frame.reshape(batch, -1, width, frame.shape[2])
+            columns = columns - columns.mean(2, keepdim=True) - unit * (unit.mT @ columns / width)
+            return (gain * columns).flatten(1, 2)
+        centring = torch.eye(width, dtype=h.dtype, device=h.device) - 1 / width
+        blocks = gain * (centring - unit @ unit.mT / width)
+        dense = torch.diag_embed(blocks.movedim(1, -1)).permute(0, 3, 1, 4, 2).reshape(-1, size, size)
+        return _on_columns(dense, frame, batch)
+
+    return link(h), push_columns
+
+
+IN_TURN = Rule(_in_turn, parts=lambda link: link, shows_faults=False)
+ELEMENTWISE = Rule(_elementwise, is_pure=lambda link: not getattr(link, "__dict__", {}).get("inplace", False))
+_TANH = Rule(_tanh)
+_RELU = Rule(_relu, is_pure=ELEMENTWISE.is_pure)
+_IDENTITY = Rule(_identity)
+_AFFINE = Rule(_affine)
+
+_RULES: dict[Any, Rule] = {
+    nn.Linear.forward: Rule(_linear),
+    nn.LayerNorm.forward: Rule(_layer_norm),
+    nn.Sequential.forward: IN_TURN,
+    nn.Dropout.forward: Rule(_identity, is_pure=lambda link: not link.training),
+    nn.BatchNorm1d.forward: Rule(
+        _elementwise, is_pure=lambda link: not link.training and link.running_mean is not None
+    ),
+    nn.Tanh.forward: _TANH,
+    nn.ReLU.forward: _RELU,
+}
+_RULES |= {kind.forward: _IDENTITY for kind in (nn.Identity, nn.Flatten, nn.Unflatten)}
+_RULES |= {
+    kind.forward: _AFFINE
+    for kind in (
+        nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+        nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d,
+    )
+}  # fmt: skip
+_RULES |= {
+    kind.forward: ELEMENTWISE
+    for kind in (
+        nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Mish,
+        nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.PReLU,
+    )
+}  # fmt: skip
+_FUNCTIONS = {
+    id(function): ELEMENTWISE
+    for function in (
+        torch.sigmoid, torch.sin, torch.cos, torch.exp, torch.erf, torch.square,
+        F.sigmoid, F.gelu, F.silu, F.softplus, F.leaky_relu, F.elu, F.selu, F.mish, F.softsign,
+    )
+}  # fmt: skip
+_FUNCTIONS |= {id(torch.tanh): _TANH, id(F.tanh): _TANH, id(torch.relu): _RELU, id(F.relu): _RELU}
