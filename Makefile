@@ -62,7 +62,7 @@ types: env
 	@echo "== types" && "$(BIN)/mypy"
 
 units: env
-	@echo "== tests" && "$(BIN)/pytest" -q -rs --durations=10
+	@echo "== tests" && "$(BIN)/pytest" -q -rs --durations=10 --doctest-modules
 
 notebooks: env
 	@echo "== notebooks" && "$(BIN)/pytest" -q -p no:cacheprovider --nbval-lax --nbval-current-env notebooks

@@ -38,7 +38,7 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
 
 
 def power_law(
-    x: ArrayLike, samples: ArrayLike, slope: float, title: str, *, xlabel: str, ylabel: str, anchor: int = -1
+    x: ArrayLike, samples: ArrayLike, slope: float | int, title: str, *, xlabel: str, ylabel: str, anchor: int = -1
 ) -> Figure:
     """Measurements on two logarithmic axes, with the line of a predicted slope through one of them.
 
