@@ -191,6 +191,7 @@ def _affine(link: nn.Module, h: Tensor, chunk_size: int | None) -> tuple[Tensor,
 
 
 def _layer_norm(link: nn.LayerNorm, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
+    value = link(h)  # first, for its own words where the shape is wrong
     batch, size = h.shape[0], h.shape[1:].numel()
     width = torch.Size(link.normalized_shape).numel()
     rows = h.reshape(batch, size // width, width)
@@ -209,7 +210,7 @@ def _layer_norm(link: nn.LayerNorm, h: Tensor, chunk_size: int | None) -> tuple[
         dense = torch.diag_embed(blocks.movedim(1, -1)).permute(0, 3, 1, 4, 2).reshape(-1, size, size)
         return _on_columns(dense, frame, batch)
 
-    return link(h), push_columns
+    return value, push_columns
 
 
 IN_TURN = Rule(_in_turn, parts=lambda link: link, shows_faults=False)

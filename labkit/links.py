@@ -70,9 +70,9 @@ class Residual(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, *s) to (B, *s)."""
-        return self.add(h, self.branch(h.clone()))  # which an in-place branch may overwrite
+        return self._add(h, self.branch(h.clone()))  # which an in-place branch may overwrite
 
-    def add(self, h: Tensor, branch: Tensor) -> Tensor:
+    def _add(self, h: Tensor, branch: Tensor) -> Tensor:
         """The skip connection and the branch's value, together."""
         return h + branch if isinstance(self.scale, float) and self.scale == 1.0 else h + self.scale * branch
 
@@ -109,7 +109,7 @@ def _linearize_residual(link: Residual, h: Tensor, chunk_size: int | None) -> tu
             return torch.add(skip, branch, alpha=scale)
         return torch.addcmul(skip, branch, scale if scale.ndim == 0 or branch.ndim == 2 else scale[:, :, None])
 
-    return link.add(h, value), push_both
+    return link._add(h, value), push_both
 
 
 def _layer_parts(link: Layer) -> list[Link]:

@@ -47,6 +47,8 @@ def test_shapes_that_do_not_compose(method):
         getattr(chain, method)(X)
     with refused(ValueError, "link '0.Linear' cannot take", "torch.float64", "the chain is given"):
         getattr(chain, method)(X.double())
+    with refused(ValueError, "link '0.LayerNorm' cannot take", "normalized_shape"):
+        getattr(Chain([nn.LayerNorm(2)]), method)(X)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
