@@ -34,21 +34,21 @@ MUTANTS = [
         for jac in self._jacobians:""",
         new="""        columns = self._as_frame(columns)
         for jac in reversed(self._jacobians):""",
-        test="tests/test_chain.py::test_chain_rule_holds_at_every_depth",
+        test="tests/test_linearization.py::test_dense_push_and_adjoint_are_the_product",
     ),
     Mutant(
         name="prefix and suffix are swapped",
         file="linearization.py",
         old="Linearization([jac.mT for jac in reversed(self._jacobians)])",
         new="Linearization([jac.mT for jac in self._jacobians])",
-        test="tests/geometry/test_spectra.py::TestReferenceProducts::test_values_and_error",
+        test="tests/test_linearization.py::test_prefixes_of_the_adjoint_are_the_suffixes",
     ),
     Mutant(
         name="a slice of a linearization starts one link late",
         file="linearization.py",
         old="return Linearization(self._jacobians[index]) if isinstance(index, slice)",
         new="return Linearization(self._jacobians[index][-1:]) if isinstance(index, slice)",
-        test="tests/test_chain.py::test_feature_space_geometry_is_a_slice",
+        test="tests/test_linearization.py::test_slices_and_properties",
     ),
     Mutant(
         name="the metric is divided by the width",
@@ -81,8 +81,9 @@ MUTANTS = [
     Mutant(
         name="rank is judged by the product instead of link by link",
         file="geometry/spectra.py",
-        old="        return self.values.isfinite().sum(-1)\n",
-        new="        return (self.values > self.values[..., :1] - 36).sum(-1)\n",
+        old="    values = log_singular_values(lin, frame, asked)\n",
+        new="    values = log_singular_values(lin, frame, asked)\n"
+        "    values = torch.where(values > values[..., :1] - 36, values, -torch.inf)\n",
         test="tests/geometry/test_spectra_attacks.py::TestNumericalRank::test_a_value_far_below_all_others_is_kept",
     ),
     Mutant(
