@@ -1,6 +1,6 @@
 """Runs every benchmark of this folder and prints its table: `python -m benchmarks [name …]`.
 
-A run of all of them also writes results.json, with the machine, its load and the versions beside the numbers.
+Each table goes into results.json as soon as it is measured, with the machine, its load and the versions beside it.
 """
 
 import importlib
@@ -25,11 +25,12 @@ def main(chosen: list[str]) -> None:
     unknown = sorted(set(chosen) - set(names))
     if unknown:
         raise SystemExit(f"no benchmark is called {unknown[0]!r}; there are {', '.join(names)}")
-    tables = {name: measured(name) for name in chosen or names}
-    if not chosen:
-        result = {"machine": machine(), "tables": tables}
-        (FOLDER / "results.json").write_text(json.dumps(result, indent=1, default=str) + "\n")
-        print(f"written to {FOLDER / 'results.json'}")
+    results = FOLDER / "results.json"
+    tables = json.loads(results.read_text()) if results.exists() else {}
+    for name in chosen or names:
+        tables[name] = machine() | measured(name)
+        results.write_text(json.dumps(dict(sorted(tables.items())), indent=1, default=str) + "\n")
+    print(f"written to {results}")
 
 
 def measured(name: str) -> dict[str, Any]:
