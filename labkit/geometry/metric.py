@@ -28,6 +28,28 @@ class Ellipse:
     semi_axes: Float[Tensor, "*batch 2"]
     angle: Float[Tensor, "*batch"]
 
+    @property
+    def log_distortion(self) -> Float[Tensor, "*batch"]:
+        """log σ_1 − log σ_2, the log of longer over shorter axis: 0 for a circle, infinite where g is not definite.
+
+        Example:
+            >>> ellipse(torch.diag(torch.tensor([4.0, 0.25]))).log_distortion.exp()
+            tensor(4.)
+        """
+        longer, shorter = self.semi_axes.unbind(-1)
+        both_infinite = longer.isinf() & shorter.isinf()
+        return longer.log() - torch.where(both_infinite, 1.0, shorter).log()
+
+    @property
+    def log_volume(self) -> Float[Tensor, "*batch"]:
+        """log √det g = log σ_1 + log σ_2, the growth of area: the larger, the smaller the ellipse; −∞ where singular.
+
+        Example:
+            >>> ellipse(torch.diag(torch.tensor([9.0, 4.0]))).log_volume.exp()
+            tensor(6.0000)
+        """
+        return -self.semi_axes.log().sum(-1)
+
 
 def pullback_metric(lin: Lin, basis: Tensor | None = None, depths: Depths = None) -> Float[Tensor, "*depths batch k k"]:
     """The metric that the chain up to each depth induces on its input, in the coordinates of `basis`.

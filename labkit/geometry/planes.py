@@ -14,11 +14,11 @@ __all__ = ["Plane", "plane_through"]
 
 @dataclass(frozen=True)
 class Plane:
-    """The points `origin + a·u + b·v` with u ⊥ v of length one; (a, b) are lengths in input space.
+    """The points `origin + a·e_1 + b·e_2` with e_1 ⊥ e_2 of length one; (a, b) are lengths in input space.
 
     Attributes:
         origin: (n,), the mean of the three points.
-        basis: (n, 2), orthonormal columns u, v.
+        basis: (n, 2), orthonormal columns e_1, e_2.
         corners: (3, 2), the coordinates of the three points.
         shape: the shape of one input, `math.prod(shape) == n`.
     """

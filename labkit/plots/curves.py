@@ -1,6 +1,8 @@
 """Curves and what is measured along them: where length is made, how fast an error falls, what changes with depth."""
 
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +30,11 @@ def coloured(
     """
     at = array(points)
     pieces = np.stack([at[:-1], at[1:]], axis=1)
-    ax.plot(*at.T, color=style.INK, lw=width + 1.2, zorder=3, solid_capstyle="round")
+    smooth: dict[str, Any] = {"snap": False}  # snapped to pixels, a level line has a thick and a thin edge
+    ax.plot(*at.T, color=style.INK, lw=width + 1.2, zorder=3, solid_capstyle="round", **smooth)
     line = LineCollection(
         list(pieces), array=array(log_speed), lw=width, zorder=4, capstyle="round",
-        **style.stretch([reach]),
+        **smooth, **style.stretch([reach]),
     )  # fmt: skip
     ax.add_collection(line, autolim=False)
     ax.plot(*at[0], "o", ms=7, color=style.INK, mec="white", mew=1.2, zorder=7)
@@ -47,17 +50,19 @@ def orders(
     *,
     xlabel: str,
     ylabel: str,
+    over: str = "repetitions",
 ) -> Figure:
     """Errors on two logarithmic axes, points measured, and a line of a given slope through the smallest of each.
 
     Args:
         x: (n,), positive.
-        samples: name → (repetitions, n), positive; shown are the mean of the logs ± 4 standard errors. A name that is
-            a phase wears its colour.
+        samples: name → (repetitions, n), positive; shown are geometric means and 4 standard errors of the logs. A
+            name that is a phase wears its colour.
         slopes: name → the exponent of the line.
         title: what the picture claims.
         xlabel: name and unit of `x`.
         ylabel: name and unit of the samples.
+        over: what the repetitions are, such as "networks".
     """
     at = array(x)
     figure, ax = style.new(size=(7.2, 3.0))
@@ -74,6 +79,7 @@ def orders(
         bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
         style.measured(ax, at, np.exp(mean), bars, phase)
     style.label_lines(ax)
+    _say_points(figure, f"geometric mean of {len(logs)} {over}")
     return style.shown_once(figure)
 
 
@@ -82,34 +88,44 @@ def by_depth(
     title: str,
     *,
     ylabel: str,
-    phases: Mapping[str, str],
-    unchanged: float | int | None = None,
+    unchanged: tuple[float | int, str] | None = None,
+    over: str = "repetitions",
 ) -> Figure:
-    """A quantity at every depth, mean over repetitions ± 4 standard errors, one line a name.
+    """A quantity at every depth, mean over repetitions ± 4 standard errors, one line a name: first grey, then amber.
 
     Args:
-        samples: name → (repetitions, depths).
+        samples: name → (repetitions, depths), before and after.
         title: what the picture claims.
         ylabel: name and unit of the quantity.
-        phases: name → the phase whose colour and marker it wears.
-        unchanged: the value that means "nothing happened", a dotted hairline.
+        unchanged: a value with its name, a dotted hairline.
+        over: what the repetitions are, such as "networks".
     """
     figure, ax = style.new(size=(7.2, 3.0))
     if unchanged is not None:
-        style.reference(ax, y=unchanged)
-    for name, values in samples.items():
+        style.reference(ax, y=unchanged[0])
+        ax.text(
+            0.99, unchanged[0], unchanged[1], transform=ax.get_yaxis_transform(), ha="right", va="bottom",
+            size=9, color=style.NOTE,
+        )  # fmt: skip
+    looks = ((style.QUIET, "o", "--"), (style.MEASURED, "s", "-"))
+    for (name, values), (color, marker, dashes) in zip(samples.items(), itertools.cycle(looks)):
         table = array(values)
         mean, half = table.mean(0), 4 * table.std(0, ddof=1) / np.sqrt(len(table))
         depths = np.arange(1, len(mean) + 1)
-        phase = style.PHASES[phases[name]]
-        ax.plot(depths, mean, color=phase.color, ls=phase.dashes, lw=1.2, label=f"{name}, {mean[-1]:.2f}")
-        style.measured(ax, depths, mean, half, phases[name])
+        ax.plot(depths, mean, color=color, ls=dashes, lw=1.2, label=f"{name}, {mean[-1]:.2f}")
+        style.measured(ax, depths, mean, half, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color))
     ax.set(xlabel="depth", ylabel=ylabel, title=title, xticks=depths)
     style.label_lines(ax)
+    _say_points(figure, f"mean of {len(table)} {over}")
     return style.shown_once(figure)
 
 
-def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, str]) -> Figure:
+def _say_points(figure: Figure, what: str) -> None:
+    text = f"Points: {what}; bars: $\\pm$ 4 standard errors."  # the text font has no ±
+    figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
+
+
+def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, str], note: str = "") -> Figure:
     """A walk of photographs in a row, the distance between the images of neighbours written below.
 
     Args:
@@ -117,9 +133,10 @@ def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, 
         gaps: (T − 1,), the distances.
         title: what the picture claims.
         ends: the names of the first and the last photograph.
+        note: what the distances are, below them.
     """
     photographs, lengths = array(pictures), array(gaps)
-    figure, axes = style.new(1, len(photographs), size=(7.2, 1.5))
+    figure, axes = style.new(1, len(photographs), size=(7.2, 1.65))
     low, high = photographs[[0, -1]].min(), photographs[[0, -1]].max()
     for ax, picture in zip(axes, photographs, strict=True):
         ax.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
@@ -136,4 +153,6 @@ def strip(pictures: ArrayLike, gaps: ArrayLike, title: str, *, ends: tuple[str, 
             bbox={"boxstyle": "round,pad=0.2", "fc": (*color[:3], 0.45), "lw": 0},
         )  # fmt: skip
     figure.suptitle(title, x=0.01, ha="left", size=11)
+    if note:
+        figure.supxlabel(note, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)

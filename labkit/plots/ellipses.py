@@ -18,6 +18,7 @@ from labkit.plots._numbers import array
 
 __all__ = ["boundary", "field", "fields", "plane", "thumbnails", "unit_steps"]
 
+
 def plane(ax: Axes, reach: float | int, *, labels: bool = True) -> None:
     """Make the axes a window [−reach, reach]² of a slice; call it before drawing into it.
 
@@ -30,7 +31,7 @@ def plane(ax: Axes, reach: float | int, *, labels: bool = True) -> None:
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[-half, 0, half], yticks=[-half, 0, half])
     ax.grid(False)
     if labels:
-        ax.set(xlabel="along $u$", ylabel="along $v$")
+        ax.set(xlabel="along $e_1$", ylabel="along $e_2$")
 
 
 def thumbnails(ax: Axes, pictures: ArrayLike, at: ArrayLike, size: float | int) -> None:
@@ -97,38 +98,34 @@ def field(
     return collection
 
 
-def fields(
-    panels: Mapping[tuple[str, str], tuple[metric.Ellipse, ArrayLike]],
-    at: ArrayLike,
-    title: str,
-    *,
-    label: str = "log-volume minus mean",
-) -> Figure:
-    """A table of fields over one slice, each row in one scale of colour.
+def fields(panels: Mapping[tuple[str, str], metric.Ellipse], at: ArrayLike, title: str) -> Figure:
+    """A table of fields over one slice, all in one scale of colour: the log-volume minus its mean over the panel.
 
     Args:
-        panels: (row, column) → (ellipses, tint (N,)), row by row.
+        panels: (row, column) → N ellipses, row by row.
         at: (N, 2), the centres, a square grid around 0.
         title: what the picture claims.
-        label: what the tint is.
     """
     places = array(at)
     spacing = 2 * places.max() / (np.sqrt(len(places)) - 1)
     rows, columns = (list(dict.fromkeys(key[side] for key in panels)) for side in (0, 1))
     size = (7.2, 0.6 + 2.15 * len(rows))
+    volumes = {key: array(shapes.log_volume) for key, shapes in panels.items()}
+    tints = {key: volume - volume[np.isfinite(volume)].mean() for key, volume in volumes.items()}
+    reach = max(float(np.abs(tint[np.isfinite(tint)]).max()) for tint in tints.values())
     figure, table = style.new(len(rows), len(columns), size=size, squeeze=False, sharex=True, sharey=True)
     for row, axes in zip(rows, table, strict=True):
-        reach = float(max(np.abs(array(panels[row, column][1])).max() for column in columns))
         for column, ax in zip(columns, axes, strict=True):
-            shapes, tint = panels[row, column]
             plane(ax, places.max() + spacing, labels=False)
-            collection = field(ax, places, shapes, tint, size=0.9 * spacing, reach=reach)
+            collection = field(ax, places, panels[row, column], tints[row, column], size=0.9 * spacing, reach=reach)
             if row == rows[0]:
                 ax.set_title(column, loc="center", size=10)
             if row == rows[-1]:
-                ax.set_xlabel("along $u$")
-        axes[0].set_ylabel(f"{row}\nalong $v$")
-        figure.colorbar(collection, ax=list(axes), label=label, aspect=18, pad=0.015).outline.set_visible(False)
+                ax.set_xlabel("along $e_1$")
+        axes[0].set_ylabel(f"{row}\nalong $e_2$")
+    label = "log-volume minus its mean (nats); shapes rescaled"
+    bar = figure.colorbar(collection, ax=list(table.flat), label=label, aspect=30, pad=0.015)
+    bar.outline.set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", size=11)
     return style.shown_once(figure)
 
@@ -174,7 +171,7 @@ def unit_steps(stretches: ArrayLike, directions: ArrayLike, title: str) -> Figur
             ax.text(*place, name.format(first, second, 1 / first, 1 / second), size=10, zorder=5, **look,
                     color=style.dark(color), path_effects=style.HALO)  # fmt: skip
         ax.grid(False)
-        ax.set(xlabel="along $u$", ylabel="along $v$")
+        ax.set(xlabel="along $e_1$", ylabel="along $e_2$")
     axes[1].set(xlabel="first principal direction", ylabel="second")
     figure.suptitle(title, x=0.01, ha="left", size=11)
     return style.shown_once(figure)

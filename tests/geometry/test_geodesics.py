@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labkit import Chain
-from labkit.geometry.geodesics import curve_length
+from labkit.geometry.geodesics import curve_length, missing_length
 
 
 def arc(turns: float, points: int, radius: float = 1.0) -> torch.Tensor:
@@ -73,3 +73,47 @@ def test_it_is_differentiable_in_the_path() -> None:
 def test_bad_input_gets_a_sentence(path: torch.Tensor, depths: list[int] | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         curve_length(Chain([torch.tanh]), path, depths=depths)
+
+
+class TestMissingLength:
+    def test_of_an_arc_has_its_closed_form(self) -> None:
+        pieces = [2, 6, 12]
+        found = missing_length(
+            Chain([lambda x: 3 * x]), arc(0.5, 13)[0], pieces, length=torch.tensor(3 * math.pi, dtype=torch.float64)
+        )
+        exact = [3 * math.pi - 3 * n * 2 * math.sin(math.pi / (2 * n)) for n in pieces]
+        torch.testing.assert_close(found, torch.tensor(exact, dtype=torch.float64), rtol=0, atol=1e-13)
+
+    def test_it_is_the_difference_of_two_polygons_whatever_the_blocks(self) -> None:
+        chain = Chain([torch.nn.Linear(2, 5, dtype=torch.float64), torch.tanh])
+        path = arc(0.7, 10_001)[0]
+        with torch.no_grad():
+            whole, coarse = curve_length(chain, path[None]), curve_length(chain, path[None, ::1000])
+            torch.testing.assert_close(
+                missing_length(chain, path, [10_000, 10]), torch.cat([whole - whole, whole - coarse])
+            )
+
+    def test_a_chord_misses_what_its_tangents_turn(self) -> None:
+        """(chord / length)² = 1 − ½ mean |T − T'|², also around corners: equal steps in four directions."""
+        steps = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 0.0]], dtype=torch.float64)
+        path = torch.cat([torch.zeros(1, 2, dtype=torch.float64), steps.cumsum(0)])
+        turning = torch.cdist(steps, steps).square().mean()
+        missing = missing_length(Chain([lambda x: x]), path, [1])[0]
+        assert ((4 - missing) / 4) ** 2 == pytest.approx(float(1 - turning / 2))
+
+    def test_it_is_differentiable_in_the_path(self) -> None:
+        path = arc(0.3, 5)[0].requires_grad_()
+        assert torch.autograd.gradcheck(lambda p: missing_length(Chain([torch.tanh]), p, [1, 2]), path)
+
+    @pytest.mark.parametrize(
+        ("path", "pieces", "words"),
+        [
+            (torch.zeros(4), [1], "shape"),
+            (torch.zeros(1, 2), [1], "T ≥ 2"),
+            (torch.zeros(5, 2), [3], "divisor of the 4"),
+            (torch.zeros(5, 2), [0], "holds 0"),
+        ],
+    )
+    def test_bad_input_gets_a_sentence(self, path: torch.Tensor, pieces: list[int], words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            missing_length(Chain([torch.tanh]), path, pieces)

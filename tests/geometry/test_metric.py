@@ -133,6 +133,17 @@ class TestEllipse:
             v = found.semi_axes[:, axis, None] * torch.stack([at.cos(), at.sin()], -1)
             torch.testing.assert_close(metric.norm(g, v), torch.ones(50, dtype=F64), rtol=1e-9, atol=0)
 
+    def test_distortion_and_volume_are_those_of_the_singular_values(self) -> None:
+        J = gaussian(50, 3, 2)
+        found, stretches = metric.ellipse(J.mT @ J), torch.linalg.svdvals(J).log()
+        torch.testing.assert_close(found.log_distortion, stretches[:, 0] - stretches[:, 1])
+        torch.testing.assert_close(found.log_volume, stretches.sum(1))
+
+    def test_a_metric_that_is_not_definite_has_no_finite_distortion(self) -> None:
+        for g in (torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.zeros(2, 2)):
+            assert metric.ellipse(g).log_distortion.isposinf()
+            assert metric.ellipse(g).log_volume.isneginf()
+
     def test_of_axes_of_any_size(self) -> None:
         g = torch.tensor([[1e-140, 1e140], [1e30, 1e-30], [4.0, 4.0]], dtype=F64).diag_embed()
         found = metric.ellipse(g)

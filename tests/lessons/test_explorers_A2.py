@@ -45,6 +45,11 @@ def test_the_picture_in_the_plane_of_the_image_is_no_longer_than_the_image(start
     assert 0.8 * start["length"] < flat <= start["length"] * (1 + 1e-9)
 
 
+def test_the_picture_says_what_the_network_calls_both_ends(start: dict[str, object]) -> None:
+    assert [words.split()[0] for words in start["said"]] == ["trouser", "dress"]
+    assert "trouser 100 % at its start" in A2.say_journey(start)
+
+
 def test_a_click_sets_the_end_of_the_segment() -> None:
     explorer = A2.EXPLORERS["A2.curve"]
     spots = explorer.frame(explorer.start).spots

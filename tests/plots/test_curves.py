@@ -42,24 +42,29 @@ def test_lines_of_the_given_slope_go_through_the_smallest_error() -> None:
     assert lines["relu, slope $-1$"].get_color() == style.RELU
     figure.canvas.draw()
     assert "$10^{0}$" in words(figure)
+    assert any("geometric mean of 2 repetitions" in text for text in words(figure))
     assert not plt.get_fignums()
 
 
 def test_every_depth_has_its_mean_and_the_end_its_number() -> None:
     samples = {"before": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "after": torch.tensor([[2.0, 5.0], [4.0, 7.0]])}
-    figure = curves.by_depth(
-        samples, "A claim", ylabel="y", phases={"before": "ordered", "after": "chaotic"}, unchanged=0
-    )
+    figure = curves.by_depth(samples, "A claim", ylabel="y", unchanged=(0, "nothing"), over="networks")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert lines["before, 3.00"].get_ydata().tolist() == [2.0, 3.0]
     assert lines["after, 6.00"].get_ydata().tolist() == [3.0, 6.0]
+    assert lines["before, 3.00"].get_color() != lines["after, 6.00"].get_color()
+    assert "nothing" in words(figure)
+    assert any("mean of 2 networks" in text for text in words(figure))
     assert not plt.get_fignums()
 
 
 def test_a_walk_carries_its_distances_and_its_ends() -> None:
-    figure = curves.strip(torch.rand(4, 5, 5), torch.tensor([0.5, 1.25, 2.0]), "A claim", ends=("shoe", "hat"))
+    figure = curves.strip(
+        torch.rand(4, 5, 5), torch.tensor([0.5, 1.25, 2.0]), "A claim", ends=("shoe", "hat"), note="far"
+    )
     said = words(figure)
     assert [text for text in said if text in ("0.50", "1.25", "2.00")] == ["0.50", "1.25", "2.00"]
     assert figure.axes[0].get_title(loc="center") == "shoe"
     assert figure.axes[-1].get_title(loc="center") == "hat"
+    assert "far" in said
     assert len(figure.axes) == 4

@@ -37,7 +37,7 @@ def test_ellipses_have_one_length_their_width_tells_the_distortion() -> None:
     np.testing.assert_allclose(drawn.get_angles(), [0, 90, 0], atol=1e-5)
     assert drawn.norm.vmax == 2.0
     assert ax.get_xlim() == (-25.0, 25.0)
-    assert "along $u$" in ax.get_xlabel()
+    assert "along $e_1$" in ax.get_xlabel()
 
 
 def test_photographs_lie_at_their_places_and_move_no_limit() -> None:
@@ -61,10 +61,15 @@ def test_boundaries_run_where_a_margin_changes_sign() -> None:
 
 def test_a_table_of_fields_names_its_rows_and_columns_and_shows_its_scale() -> None:
     at = torch.cartesian_prod(torch.linspace(-4, 4, 3), torch.linspace(-4, 4, 3))
-    nine = Ellipse(torch.ones(9, 2), torch.zeros(9))
-    panels = {(row, column): (nine, torch.linspace(-1, 1, 9)) for row in ("one", "two") for column in ("a", "b", "c")}
+    sizes = torch.linspace(-1, 1, 9).exp()
+    nine = Ellipse(torch.stack([sizes, sizes], dim=1), torch.zeros(9))
+    panels = {(row, column): nine for row in ("one", "two") for column in ("a", "b", "c")}
     figure = ellipses.fields(panels, at, "A claim")
-    assert len(figure.axes) == 8
+    assert len(figure.axes) == 7
+    drawn = figure.axes[0].collections[0]
+    np.testing.assert_allclose(drawn.get_array(), np.linspace(2, -2, 9), atol=1e-6)  # the larger, the bluer
+    assert drawn.norm.vmax == pytest.approx(2.0)
+    assert "log-volume" in words(figure)
     assert [ax.get_title(loc="center") for ax in figure.axes[:3]] == ["a", "b", "c"]
     assert "one\n" in figure.axes[0].get_ylabel()
     assert "A claim" in words(figure)

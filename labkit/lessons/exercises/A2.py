@@ -17,7 +17,7 @@ def metric_from(J: Tensor) -> Tensor:
 
 
 def length(g: Tensor, v: Tensor, dt: float) -> Tensor:
-    """Length of a curve from metrics (T, n, n) and velocities (T, n), one each `dt`."""
+    """Length of a curve from metrics (T, n, n) and velocities (T, n); each pair holds for a time `dt`."""
     squared_speed = torch.einsum("ti,tij,tj->t", v, g, v)
     return squared_speed.sqrt().sum() * dt
 
@@ -174,7 +174,8 @@ EXERCISES = (
     Exercise(
         id="A2.2",
         title="The length of a curve",
-        statement="Write `length(g, v, dt)`: the curve's length from metrics (T, n, n) and velocities (T, n).",
+        statement="Write `length(g, v, dt)`: the curve's length from metrics (T, n, n) and velocities (T, n); "
+        "each pair holds for a time `dt`.",
         solution=length,
         cases=lambda: [_polar_curve(*curve) for curve in _CURVES],
         oracle=_spiral_length,
@@ -199,6 +200,11 @@ EXERCISES = (
                 lambda g, v, dt: length(g, v, 1 / len(v)),
                 "You averaged the speed: that is the length of a walk that lasts 1. This one lasts T · dt.",
             ),
+            "trapezoid": (
+                lambda g, v, dt: torch.trapezoid(torch.einsum("ti,tij,tj->t", v, g, v).sqrt(), dx=dt),
+                "A trapezoid rule makes the first and the last speed count half. Here each of the T pairs holds for "
+                "a whole dt.",
+            ),
             "dt forgotten": (
                 lambda g, v, dt: length(g, v, 1.0),
                 "You added the speeds but forgot how long each lasts: dt.",
@@ -214,7 +220,7 @@ EXERCISES = (
             "For one moment: (v @ g @ v) ** 0.5. You have T moments, each of duration dt.",
             'torch.einsum("ti,tij,tj->t", v, g, v) is the squared speed at every moment.',
         ),
-        buys="You can measure a walk of photographs through a network without ever running one through it.",
+        buys="You can measure how far a network carries a walk of photographs without comparing two outputs.",
         pointer="With g = identity and constant v the answer is |v| · T · dt; and moment k has its own g[k] and v[k].",
     ),
     Exercise(
@@ -254,7 +260,7 @@ EXERCISES = (
             "v = a u gives vᵀ g v = a² λ. Set it to 1.",
             "torch.linalg.eigvalsh(g) gives the two λ, the smaller first.",
         ),
-        buys="From here on you read such a picture: narrow is sensitive, wide is blind.",
+        buys="From here on you read such a picture: narrow is sensitive, wide is dull.",
         pointer="For g = [[4, 0], [0, ¼]] they are 2 and ½. (eigvalsh sorts, from the smallest; eigvals does not.)",
     ),
     Exercise(
@@ -283,6 +289,15 @@ EXERCISES = (
                 lambda J, z: J.mT @ J,
                 "This is the Euclidean metric of the logits. Where do the probabilities come in?",
             ),
+            "euclidean on log-probabilities": (
+                lambda J, z: (J - z.softmax(0) @ J).mT @ (J - z.softmax(0) @ J),
+                "This is the Euclidean metric of log p: no shift moves it, but every class counts the same. "
+                "Fisher weighs a class by its probability.",
+            ),
+            "half": (
+                lambda J, z: fisher_metric(J, z) / 2,
+                "Right up to a factor. The ½ belongs to the divergence, ½ vᵀ G v, and not to G.",
+            ),
             "on the output": (
                 lambda J, z: z.softmax(0).diag() - torch.outer(z.softmax(0), z.softmax(0)),
                 "This is the metric on the logits. Pull it back: steps of the input reach the logits through J.",
@@ -297,7 +312,7 @@ EXERCISES = (
             "The matrix on the logits is the Jacobian of softmax, from A1.4.",
             "p = z.softmax(0), and p.diag() - torch.outer(p, p) goes between J.mT and J.",
         ),
-        buys="Half of vᵀ G v is the divergence of the predictions at x and x + v, in any gauge of the logits.",
-        pointer="Add 5 to every logit, and 5 times one row to every row of J: nothing may change.",
+        buys="Half of vᵀ G v is the divergence of the predictions at x and x + v, to second order, in any gauge.",
+        pointer="For two classes and J = identity it is p₁p₂ [[1, −1], [−1, 1]].",
     ),
 )

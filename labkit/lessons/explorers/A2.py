@@ -73,14 +73,13 @@ def field(depth: int, epochs: int, activation: str = "tanh", seed: int = 0) -> d
     net = _trained(activation, seed)[epochs]
     g = metric.pullback_metric(net.linearize(plane.at(at)), plane.basis, depths=[depth])[0]
     shapes = metric.ellipse(g)
-    log_volume = -shapes.semi_axes.log().sum(1)
-    distortion = shapes.semi_axes[:, 0] / shapes.semi_axes[:, 1]
+    log_volume = shapes.log_volume
     return {
         "at": at,
         "ellipses": shapes,
         "mean": round(float(log_volume.mean()), 12) + 0.0,
         "tint": (log_volume - log_volume.mean()).numpy(),
-        "distortion": distortion.numpy(),
+        "distortion": shapes.log_distortion.exp().numpy(),
         "margins": _margins(activation, seed, epochs),
         "pictures": images.reshape(3, 28, 28),
         "corners": plane.corners,
@@ -88,14 +87,14 @@ def field(depth: int, epochs: int, activation: str = "tanh", seed: int = 0) -> d
 
 
 def draw_field(data: dict[str, Any], axes: list[Axes]) -> None:
-    """The field, and beside it how thin and how large each ellipse is: the key to the colours."""
+    """The field, and beside it the distortion and the log-volume of each ellipse: the key to the colours."""
     left, right = axes
     ellipses.plane(left, REACH)
     ellipses.boundary(left, *data["margins"])
     ellipses.field(left, data["at"], data["ellipses"], data["tint"], size=3.7, reach=4.0)
     ellipses.thumbnails(left, data["pictures"], data["corners"], 8.5)
-    left.set_title("steps whose images have one length")
-    right.set(xscale="log", xlim=(0.94, 32), ylim=(-4.8, 4.8), xlabel="longer axis / shorter axis")
+    left.set_title("equal-length steps, each rescaled")
+    right.set(xscale="log", xlim=(0.94, 32), ylim=(-4.8, 4.8), xlabel="distortion, longer / shorter axis")
     right.set(xticks=(ticks := [1, 2, 5, 10, 20]), xticklabels=ticks, ylabel="log-volume minus its mean (nats)")
     style.reference(right, y=0)
     look: dict[str, Any] = {"edgecolors": style.INK, "linewidths": 0.4, **style.stretch([4.0])}
@@ -110,7 +109,7 @@ def say_field(data: dict[str, Any]) -> str:
     """Distortion and volume in numbers."""
     ratio = data["distortion"]
     return (
-        f"the longer axis is {np.median(ratio):.2f} times the shorter in the median, {ratio.max():.1f} times at most; "
+        f"the distortion is {np.median(ratio):.2f} in the median, {ratio.max():.1f} at most; "
         f"the log-volume is {data['mean']:.2f} on average and spreads over {np.ptp(data['tint']):.1f} nats"
     )
 
@@ -129,6 +128,7 @@ def journey(
     image = net.states(plane.at(segment))[depth]
     speed = image.diff(dim=0).norm(dim=1)
     centred = image - image.mean(0)
+    chance, label = net(plane.at(segment[[0, -1]])).softmax(1).max(1)
     axes = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
     flat = centred @ axes.mT * torch.sign(axes @ (image[-1] - image[0]) + 1e-300)
     steps = speed / speed.mean().clamp(min=1e-300)
@@ -141,6 +141,7 @@ def journey(
         "length": length,
         "chord": float((image[-1] - image[0]).norm()),
         "depth": depth,
+        "said": [f"{_data().names[k]} {100 * p:.0f} %" for k, p in zip(label.tolist(), chance.tolist(), strict=True)],
         "margins": _margins(activation, seed, epochs),
         "pictures": images.reshape(3, 28, 28),
         "corners": plane.corners,
@@ -161,6 +162,16 @@ def draw_journey(data: dict[str, Any], axes: list[Axes]) -> None:
     right.set(xlabel="first principal direction", ylabel="second")
     right.plot(*image[[0, -1]].T, color=style.QUIET, ls=":", lw=1.4, zorder=1)
     curves.coloured(right, image, data["log_speed"], reach=1.5)
+    for near, far, words in ((0, 12, data["said"][0]), (-1, -13, data["said"][1])):
+        x, y = image[near].tolist()
+        side = -1 if image[far, 1] > y else 1  # where the curve does not go
+        across = float(np.clip(x, -0.6 * reach, 0.6 * reach))  # words stay inside
+        right.text(
+            across, y + 0.07 * side * reach, words, ha="center", va="bottom" if side > 0 else "top",
+            path_effects=style.HALO, zorder=8,
+        )  # fmt: skip
+    for height, words, color in ((0.09, "faster than its average", style.CHAOTIC), (0.02, "slower", style.ORDERED)):
+        right.text(0.02, height, words, transform=right.transAxes, color=style.dark(color), size=9)
     right.set_title(f"at depth {data['depth']}: length {data['length']:.2f}, chord {data['chord']:.2f}")
 
 
@@ -171,7 +182,8 @@ def say_journey(data: dict[str, Any]) -> str:
     factor, bend = data["length"] / data["before"], data["length"] / max(data["chord"], 1e-300)
     return (
         f"a segment of length {data['before']:.1f} has an image of length {data['length']:.2f}, {factor:.2f} times as "
-        f"long, and {bend:.2f} times as long as the straight line between its ends"
+        f"long, and {bend:.2f} times as long as the straight line between its ends; the network says "
+        f"{data['said'][0]} at its start and {data['said'][1]} at its end"
     )
 
 
@@ -203,14 +215,14 @@ EXPLORERS = {
         draw=draw_journey,
         controls=[
             Control("depth", range(DEPTH + 1), DEPTH, "depth", _layers),
-            Control("a", SPOTS, 12.0, "end along u", lambda s: f"{s:g}"),
-            Control("b", SPOTS, -12.0, "end along v", lambda s: f"{s:g}"),
+            Control("a", SPOTS, 12.0, "end along e₁", lambda s: f"{s:g}"),
+            Control("b", SPOTS, -12.0, "end along e₂", lambda s: f"{s:g}"),
             Control("start", PHOTOGRAPHS, "trouser", "from the"),
             Control("network", ("trained", "untrained"), "trained", "network"),
         ],
         summary=say_journey,
         snapshot={"depth": (1, 6), "network": ("trained", "untrained")},
-        static={"depth": range(DEPTH + 1), "a": (-12.0, 0.0, 12.0, 24.0), "b": (-12.0, 0.0, 20.0)},
+        static={"depth": (0, 1, 2, 4, 6), "a": (-12.0, 0.0, 12.0, 24.0), "b": (-12.0, 0.0, 20.0)},
         click=("a", "b"),
         widths=(1, 1),
         size=(7.2, 3.6),
