@@ -3,12 +3,25 @@
 It is folded link by link, D²f ← D²f_l(J·, J·) + J_l D²f, so that every depth comes from one pass and its parts sum.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Jet"]
+from labkit import _preflight as preflight
+from labkit._automatic import forward_mode_allowed
+from labkit._basis import orthonormal
+from labkit._jet_rules import Pairs, push_jet
+from labkit._kinks import check_kinks
+from labkit._memory import check_jet_memory
+
+__all__ = ["Jet", "expand"]
+
+Link = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +36,6 @@ class Jet:
             `second` over L. None unless asked for by link.
 
     Example:
-        >>> import torch
         >>> from labkit import Chain
         >>> jet = Chain([torch.nn.Linear(3, 4), torch.tanh]).jet(torch.randn(5, 3))
         >>> jet.value.shape, jet.first.shape, jet.second.shape
@@ -34,3 +46,68 @@ class Jet:
     first: Float[Tensor, "batch n k"]
     second: Float[Tensor, "batch n k k"]
     parts: Float[Tensor, "links batch n k k"] | None = None
+
+
+def expand(
+    links: Sequence[Link],
+    names: Sequence[str],
+    x: Tensor,
+    basis: Tensor | None,
+    by_link: bool,
+    kinks: str,
+    chunk_size: int | None,
+) -> Iterator[Callable[[], Jet]]:
+    """What makes the jet at every depth 0 … L; all checks come at the call, `Chain.jet` has the arguments."""
+    if kinks not in ("refuse", "ignore"):
+        raise ValueError(f'kinks is {kinks!r}; pass "refuse" or "ignore"')
+    inference = torch.is_inference_mode_enabled()
+    with preflight.no_gradients() if inference else nullcontext():
+        x, kinds = preflight.start(links, names, x, chunk_size)
+        frame = orthonormal(basis, x.shape[1:].numel(), len(x), x.device).to(x)
+        unknown = [index for index, (known, _) in enumerate(kinds) if not known]
+        with preflight.leave_as_it_was([links[index] for index in unknown], x), forward_mode_allowed():
+            states = preflight.evaluate(links, names, x)
+            preflight.check_finite(links, names, states)
+            for index in unknown:
+                preflight.check_purity(links[index], names[index], *states[index : index + 2])
+            for link, name, h in zip(links, names, states, strict=False):
+                if kinks == "refuse":
+                    check_kinks(link, name, h)
+        k = frame.shape[2]
+        check_jet_memory(states, k, by_link, states[-1].requires_grad or frame.requires_grad)
+    pairs = Pairs.of(k, x.device, chunk_size)
+    fold = _fold(links, states, frame, pairs, by_link)
+
+    def steps() -> Iterator[Callable[[], Jet]]:
+        for depth, state in enumerate(states):
+            with preflight.no_gradients() if inference else nullcontext(), preflight.leave_as_it_was(links, x):
+                columns = next(fold)
+                if depth:
+                    preflight.check_derivative(names[depth - 1], columns.movedim(1, 0))
+            yield partial(_jet, state, columns, pairs, by_link)
+
+    return steps()
+
+
+def _fold(
+    links: Sequence[Link], states: Sequence[Tensor], basis: Float[Tensor, "batch n_0 k"], pairs: Pairs, by_link: bool
+) -> Iterator[Tensor]:
+    """The 2-jet (c, B, *s) at every depth, as `Pairs` lays it out; by link one group of second derivatives each."""
+    x = states[0]
+    columns = basis.permute(2, 0, 1).reshape(-1, *x.shape)
+    if not by_link:
+        columns = torch.cat([columns, x.new_zeros(len(pairs), *x.shape)])
+    yield columns
+    for link, h in zip(links, states, strict=False):
+        if by_link:
+            columns = torch.cat([columns, h.new_zeros(len(pairs), *h.shape)])
+        _, columns = push_jet(link, h, columns, pairs)
+        yield columns
+
+
+def _jet(state: Tensor, columns: Tensor, pairs: Pairs, by_link: bool) -> Jet:
+    flat = columns.flatten(2)
+    groups = flat[pairs.k :].unflatten(0, ((len(flat) - pairs.k) // len(pairs), len(pairs)))
+    parts = groups[:, pairs.table()].permute(0, 3, 4, 1, 2)
+    second = parts.sum(0) if by_link else parts[0]
+    return Jet(state.flatten(1), flat[: pairs.k].permute(1, 2, 0), second, parts if by_link else None)
