@@ -1,4 +1,4 @@
-"""Whether dense Jacobians fit into the memory that is free, asked before any of them is allocated.
+"""Whether dense Jacobians or jets fit into the memory that is free, asked before any of them is allocated.
 
 What is free is what the system says, and within a container what its limit leaves.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["available_bytes", "check_memory"]
+__all__ = ["available_bytes", "check_jet_memory", "check_memory"]
 
 
 def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: int | None) -> None:
@@ -36,6 +36,24 @@ def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: i
             f"the dense Jacobians need {_gigabytes(kept)} and their columns at once {_gigabytes(work)} more, "
             f"{_gigabytes(free)} are free; pass a smaller chunk_size, or dense=False and a basis"
         )
+
+
+def check_jet_memory(states: Sequence[Tensor], k: int, by_link: bool, keeps_graph: bool) -> None:
+    """Refuse 2-jets in k directions that would not fit, with the figure and the way out."""
+    sizes = [h.shape[1:].numel() for h in states]
+    numbers = len(states[0]) * states[0].element_size()
+    pairs, widest = k * (k + 1) // 2, max(sizes)
+    groups = len(sizes) - 1 if by_link else 1
+    kept = numbers * (k + groups * pairs) * (sum(sizes) if keeps_graph else widest)
+    work = numbers * (k + (groups + 3) * pairs) * widest  # what one link makes of it, and the products of its pairs
+    whole = numbers * sizes[-1] * (groups + by_link) * k * k
+    need = kept + work + whole
+    if need < 2**26 or need <= (free := available_bytes(states[0].device)):
+        return
+    raise MemoryError(
+        f"the second derivatives in {k} directions of {len(states[0])} samples need {_gigabytes(need)}, "
+        f"{_gigabytes(free)} are free; pass a basis of fewer columns, or fewer samples"
+    )
 
 
 def available_bytes(device: torch.device) -> float:

@@ -17,10 +17,38 @@ from labkit._rules import rule_of
 
 __all__ = [
     "check_derivative", "check_finite", "check_input", "check_modes", "check_purity", "check_weights", "classify",
-    "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "unsteady",
+    "evaluate", "is_batch_coupled", "is_known", "is_stochastic", "leave_as_it_was", "no_gradients", "ordinary", "start",
+    "unsteady",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
+
+
+def start(
+    links: Sequence[Link], names: Sequence[str], x: Tensor, chunk_size: int | None
+) -> tuple[Tensor, list[tuple[bool, bool]]]:
+    """x, and `classify` of every link, once all that can be told before a link runs is in order."""
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; give a positive number of columns, or None for all")
+    check_input(x)
+    kinds = [classify(link) for link in links]
+    for link, name, (known, _) in zip(links, names, kinds, strict=True):
+        if not known:
+            check_modes(link, name)
+    check_weights([(link, name) for link, name, (_, shows) in zip(links, names, kinds, strict=True) if not shows])
+    return ordinary(x), kinds
+
+
+def ordinary(x: Tensor) -> Tensor:
+    """The same numbers outside inference mode."""
+    return x.clone() if x.is_inference() else x
+
+
+@contextmanager
+def no_gradients() -> Iterator[None]:
+    """No graph of our results, and no inference mode, in which reverse mode records nothing at all."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def check_input(x: Tensor) -> None:

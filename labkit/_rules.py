@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from labkit._automatic import on_a_copy, push_automatically, value_and_derivative
 
 __all__ = [
-    "ELEMENTWISE", "IN_TURN", "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "linearize",
-    "push", "rule_of", "to_matrix",
+    "AFFINE", "BATCH_NORM", "DROPOUT", "ELEMENTWISE", "IDENTITY", "IN_TURN", "LAYER_NORM", "LINEAR", "RELU", "TANH",
+    "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "kind_of", "linearize", "push", "rule_of",
+    "to_matrix",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
@@ -43,16 +44,20 @@ class Rule:
 
 def rule_of(link: Link) -> Rule | None:
     """The rule of a known link, None for any other: hooked, patched or overridden modules are not known."""
+    return _RULES.get(kind_of(link))
+
+
+def kind_of(link: Link) -> Any:
+    """What rules are kept under: the `forward` of a module, the identity of a function, None for a hooked module."""
     if isinstance(link, nn.Module):
-        if link._forward_hooks or link._forward_pre_hooks:
-            return None
-        return _RULES.get(getattr(link.forward, "__func__", None))
-    return _FUNCTIONS.get(id(link))
+        hooked = link._forward_hooks or link._forward_pre_hooks
+        return None if hooked else getattr(link.forward, "__func__", None)
+    return id(link)
 
 
 def is_elementwise(link: Link) -> bool:
     """Whether the link is known to act on every entry by itself."""
-    return rule_of(link) in (ELEMENTWISE, _TANH, _RELU)
+    return rule_of(link) in (ELEMENTWISE, TANH, RELU)
 
 
 def add_rule(module: type[nn.Module], rule: Rule) -> None:
@@ -215,25 +220,27 @@ def _layer_norm(link: nn.LayerNorm, h: Tensor, chunk_size: int | None) -> tuple[
 
 IN_TURN = Rule(_in_turn, parts=lambda link: link, shows_faults=False)
 ELEMENTWISE = Rule(_elementwise, is_pure=lambda link: not getattr(link, "__dict__", {}).get("inplace", False))
-_TANH = Rule(_tanh)
-_RELU = Rule(_relu, is_pure=ELEMENTWISE.is_pure)
-_IDENTITY = Rule(_identity)
-_AFFINE = Rule(_affine)
+TANH = Rule(_tanh)
+RELU = Rule(_relu, is_pure=ELEMENTWISE.is_pure)
+IDENTITY = Rule(_identity)
+AFFINE = Rule(_affine)
+LINEAR = Rule(_linear)
+LAYER_NORM = Rule(_layer_norm)
+DROPOUT = Rule(_identity, is_pure=lambda link: not link.training)
+BATCH_NORM = Rule(_elementwise, is_pure=lambda link: not link.training and link.running_mean is not None)
 
 _RULES: dict[Any, Rule] = {
-    nn.Linear.forward: Rule(_linear),
-    nn.LayerNorm.forward: Rule(_layer_norm),
+    nn.Linear.forward: LINEAR,
+    nn.LayerNorm.forward: LAYER_NORM,
     nn.Sequential.forward: IN_TURN,
-    nn.Dropout.forward: Rule(_identity, is_pure=lambda link: not link.training),
-    nn.BatchNorm1d.forward: Rule(
-        _elementwise, is_pure=lambda link: not link.training and link.running_mean is not None
-    ),
-    nn.Tanh.forward: _TANH,
-    nn.ReLU.forward: _RELU,
+    nn.Dropout.forward: DROPOUT,
+    nn.BatchNorm1d.forward: BATCH_NORM,
+    nn.Tanh.forward: TANH,
+    nn.ReLU.forward: RELU,
 }
-_RULES |= {kind.forward: _IDENTITY for kind in (nn.Identity, nn.Flatten, nn.Unflatten)}
+_RULES |= {kind.forward: IDENTITY for kind in (nn.Identity, nn.Flatten, nn.Unflatten)}
 _RULES |= {
-    kind.forward: _AFFINE
+    kind.forward: AFFINE
     for kind in (
         nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
         nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d,
@@ -246,11 +253,11 @@ _RULES |= {
         nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.PReLU,
     )
 }  # fmt: skip
-_FUNCTIONS = {
+_RULES |= {
     id(function): ELEMENTWISE
     for function in (
         torch.sigmoid, torch.sin, torch.cos, torch.exp, torch.erf, torch.square,
         F.sigmoid, F.gelu, F.silu, F.softplus, F.leaky_relu, F.elu, F.selu, F.mish, F.softsign,
     )
 }  # fmt: skip
-_FUNCTIONS |= {id(torch.tanh): _TANH, id(F.tanh): _TANH, id(torch.relu): _RELU, id(F.relu): _RELU}
+_RULES |= {id(torch.tanh): TANH, id(F.tanh): TANH, id(torch.relu): RELU, id(F.relu): RELU}

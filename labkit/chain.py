@@ -5,7 +5,6 @@ It evaluates, slices and adds; its states and its linearization at x are what ge
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -17,6 +16,7 @@ from labkit import _rules as rules
 from labkit._automatic import forward_mode_allowed, pull_automatically
 from labkit._kinks import is_smooth
 from labkit._memory import check_memory
+from labkit.jets import Jet, expand
 from labkit.linearization import Jacobian, Linearization
 
 __all__ = ["Chain", "LinkReport"]
@@ -175,19 +175,12 @@ class Chain(nn.Module):
             ([3, 4, 4], torch.Size([5, 4, 4]))
         """
         if torch.is_inference_mode_enabled():
-            with _no_gradients():
+            with preflight.no_gradients():
                 return self.linearize(x, dense=dense, chunk_size=chunk_size)
         links, names = self._links, self._names
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size is {chunk_size}; give a positive number of columns, or None for all")
-        preflight.check_input(x)
-        x = _ordinary(x)
-        kinds = [preflight.classify(link) for link in links]
+        x, kinds = preflight.start(links, names, x, chunk_size)
         unknown = [index for index, (known, _) in enumerate(kinds) if not known]
         opaque = [index for index, (_, shows) in enumerate(kinds) if not shows]
-        for index in unknown:
-            preflight.check_modes(links[index], names[index])
-        preflight.check_weights([(links[index], names[index]) for index in opaque])
         pushes: list[rules.Push] = []
 
         def run(index: int, h: Tensor) -> Any:
@@ -213,31 +206,76 @@ class Chain(nn.Module):
                 preflight.check_derivative(names[index], jacobians[index])
             return Linearization(jacobians)
 
+    def jet(
+        self,
+        x: Tensor,
+        *,
+        basis: Tensor | None = None,
+        by_link: bool = False,
+        kinks: str = "refuse",
+        chunk_size: int | None = None,
+    ) -> Jet:
+        """Value, first and second derivative at x along a basis, by exact rules where the links are known.
+
+        Args:
+            x: a batch of points (B, *s), floating.
+            basis: orthonormal columns (B, n_0, k) or (n_0, k); all of R^n_0 by default.
+            by_link: also keep what each link adds to the second derivative.
+            kinks: "refuse" links that have any, where second derivatives do not tell how much they bend; "ignore"
+                them and take the smooth part between the kinks.
+            chunk_size: columns that a link without a rule is differentiated along at once; all by default.
+
+        Returns:
+            The jet, in the dtype and on the device of x, differentiable in x, the basis and the parameters; links
+            without a rule are much faster under `torch.no_grad()`.
+
+        Raises:
+            ValueError: for what `linearize` refuses, a basis that does not fit or is not orthonormal, and for kinks.
+            TypeError: for an integer x or basis.
+            RuntimeError: under autocast.
+            MemoryError: before allocating, if the second derivatives would not fit.
+
+        Example:
+            >>> chain = Chain([nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)])
+            >>> jet = chain.jet(torch.randn(5, 3), basis=torch.eye(3)[:, :2], by_link=True)
+            >>> jet.second.shape, jet.parts.shape
+            (torch.Size([5, 2, 2, 2]), torch.Size([3, 5, 2, 2, 2]))
+        """
+        *_, last = expand(self._links, self._names, x, basis, by_link, kinks, chunk_size)
+        return last()
+
+    def jets(
+        self,
+        x: Tensor,
+        *,
+        basis: Tensor | None = None,
+        by_link: bool = False,
+        kinks: str = "refuse",
+        chunk_size: int | None = None,
+    ) -> Iterator[Jet]:
+        """The jets at all depths 0 … L from one pass; arguments and errors as of `jet`, checked at the call.
+
+        Example:
+            >>> chain = Chain([nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)])
+            >>> [jet.second.shape[1] for jet in chain.jets(torch.randn(5, 3))]
+            [3, 8, 8, 2]
+        """
+        return (jet() for jet in expand(self._links, self._names, x, basis, by_link, kinks, chunk_size))
+
 
 def _lazy(link: Link, h: Tensor, out: Tensor, chunk_size: int | None) -> Jacobian:
     h = h.detach()
 
     def push(columns: Tensor) -> Tensor:
-        with _no_gradients():
-            return rules.to_matrix(rules.push(link, h, _ordinary(columns), chunk_size), h)
+        with preflight.no_gradients():
+            return rules.to_matrix(rules.push(link, h, preflight.ordinary(columns), chunk_size), h)
 
     def pull(rows: Tensor) -> Tensor:
-        with _no_gradients():
-            return pull_automatically(link, h, _ordinary(rows), chunk_size)
+        with preflight.no_gradients():
+            return pull_automatically(link, h, preflight.ordinary(rows), chunk_size)
 
     shape = torch.Size((len(h), out.shape[1:].numel(), h.shape[1:].numel()))
     return Jacobian(push, pull, shape, h.dtype, h.device)
-
-
-@contextmanager
-def _no_gradients() -> Iterator[None]:
-    """No graph of our results, and no inference mode, in which reverse mode records nothing at all."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
-
-
-def _ordinary(x: Tensor) -> Tensor:
-    return x.clone() if x.is_inference() else x
 
 
 def _report(name: str, link: Link, h: Tensor, out: Tensor) -> LinkReport:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from labkit import _jet_rules as jets
 from labkit._rules import ELEMENTWISE, Frame, Push, Rule, add_rule, is_elementwise, linearize, rule_of, to_matrix
 
 __all__ = ["Layer", "Residual"]
@@ -120,5 +121,19 @@ def _to_diagonal(frame: Frame, h: Tensor) -> Tensor:
     return h.new_ones(h.shape[0], h.shape[1:].numel()) if frame is None else frame
 
 
+def _jet_of_layer(link: Layer, h: Tensor, columns: Tensor, pairs: jets.Pairs) -> tuple[Tensor, Tensor]:
+    if link.activation is not None:
+        rule = jets.jet_rule_of(link.activation) or jets.ELEMENTWISE
+        h, columns = rule.push(link.activation, h, columns, pairs)
+    return jets.push_jet(link.linear, h, columns, pairs)
+
+
+def _jet_of_residual(link: Residual, h: Tensor, columns: Tensor, pairs: jets.Pairs) -> tuple[Tensor, Tensor]:
+    value, branch = jets.push_jet(link.branch, h, columns, pairs)
+    return link._add(h, value), link._add(columns, branch)
+
+
 add_rule(Layer, Rule(_linearize_layer, parts=_layer_parts))
 add_rule(Residual, Rule(_linearize_residual, parts=lambda link: [link.branch]))
+jets.add_jet_rule(Layer, jets.JetRule(_jet_of_layer))
+jets.add_jet_rule(Residual, jets.JetRule(_jet_of_residual, methods=(Residual._add,)))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from labkit._jet_rules import JetRule, add_jet_rule, softmax_attention
 from labkit.chain import Chain
 from labkit.links import Layer, Residual
 from labkit.networks.initialization import Placement, affine, check_device, check_sizes, weight_generator
@@ -165,3 +166,6 @@ def transformer(
     if n_out is not None:
         named["readout"] = PooledReadout(linear(width, n_out), (1,), norm=layer_norm() if norm == "pre" else None)
     return Chain(list(named.values()), names=list(named))
+
+
+add_jet_rule(Attention, JetRule(softmax_attention, methods=(Attention.weights, Attention._split)))

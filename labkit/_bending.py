@@ -1,0 +1,164 @@
+"""Second derivatives of any callable: forward over forward where that is safe and checked, else reverse over reverse.
+
+Layer norm is written out while it is differentiated twice: torch's own third derivative of it is silently wrong.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vmap
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from labkit._automatic import forward_mode_allowed, on_a_copy
+
+__all__ = ["bend_automatically", "second_derivative"]
+
+Link = Callable[[Tensor], Tensor]
+
+
+def second_derivative(function: Link, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """phi(h), phi'(h) and phi''(h) of an elementwise function; a graph is kept where h or a weight has one."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        entry = _entry(h)
+        value = on_a_copy(function)(entry)
+        slope = _pull(value, entry, torch.ones_like(value))
+        bend = _pull(slope, entry, torch.ones_like(slope), keep)
+    return (value, slope, bend) if keep else (value.detach(), slope.detach(), bend)
+
+
+def bend_automatically(
+    link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, chunk_size: int | None
+) -> Tensor:
+    """D²f(v_i, v_j) of any link at h, flattened.
+
+    Args:
+        link: a callable (B, *s) -> (B, *s').
+        h: where, (B, *s).
+        columns: the directions v, (k, B, *s).
+        rows: i of every pair, (m,).
+        cols: j of every pair, (m,).
+        chunk_size: directions differentiated along at once, all by default.
+
+    Returns:
+        (m, B, n_out). Forward over forward where nobody differentiates the result and it agrees with reverse mode on
+        a probe; else reverse over reverse.
+    """
+    with forward_mode_allowed():
+        differentiated = torch.is_grad_enabled() and (columns.requires_grad or link(h).requires_grad)
+        if not differentiated:
+            try:
+                bent = _forward(link, h, columns[rows], columns[cols], chunk_size)
+            except (RuntimeError, NotImplementedError):  # operations without a forward formula, or control flow
+                bent = None
+            if bent is not None and _agrees(link, h, columns, rows, cols, bent):
+                return bent
+        with _WrittenOut():
+            return _reverse(link, h, columns, rows, cols, chunk_size)
+
+
+def _forward(link: Link, h: Tensor, one: Tensor, other: Tensor, chunk_size: int | None) -> Tensor:
+    def bend(v: Tensor, w: Tensor) -> Tensor:
+        def pushed(state: Tensor) -> Tensor:
+            tangent: Tensor = jvp(link, (state,), (v,))[1]
+            return tangent
+
+        bent: Tensor = jvp(pushed, (h,), (w,))[1]
+        return bent.reshape(len(h), -1)
+
+    mapped: Tensor = vmap(bend, chunk_size=chunk_size)(one, other)
+    return mapped
+
+
+def _reverse(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, chunk_size: int | None) -> Tensor:
+    """The gradient of <gradient of every output, v_i>, applied to v_j."""
+    keep = torch.is_grad_enabled()
+    k, batch = columns.shape[:2]
+    flat = columns.flatten(2)
+    with torch.enable_grad():
+        entry = _entry(h)
+        out = link(entry).reshape(batch, -1)
+        n_out = out.shape[1]
+        first = _pull_all(out, entry, _unit(out, n_out), True, chunk_size)
+        slopes = torch.einsum("obn,kbn->bok", first, flat).reshape(batch, -1)
+        second = _pull_all(slopes, entry, _unit(out, n_out * k), keep, chunk_size).reshape(n_out, k, batch, -1)
+        bent = torch.einsum("ombn,mbn->mbo", second[:, rows], flat[cols])
+    return bent if keep else bent.detach()
+
+
+def _unit(like: Tensor, size: int) -> Tensor:
+    """One row a pullback, the same for every sample: (size, B, size)."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)[:, None].expand(-1, len(like), -1)
+
+
+def _entry(h: Tensor) -> Tensor:
+    """The state as a node of its own: what was computed from h beside the link must not count as the link's."""
+    return (h if h.requires_grad else h.detach().requires_grad_()).clone()
+
+
+def _pull(out: Tensor, entry: Tensor, row: Tensor, keep: bool = True) -> Tensor:
+    if not out.requires_grad:
+        return torch.zeros_like(entry)
+    (pulled,) = torch.autograd.grad(
+        out, entry, row, create_graph=keep, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return pulled
+
+
+def _pull_all(out: Tensor, entry: Tensor, rows: Tensor, keep: bool, chunk_size: int | None) -> Tensor:
+    """Every row (r, B, n_out) pulled back from out to entry, (r, B, n)."""
+    if not out.requires_grad:
+        return entry.new_zeros(len(rows), len(entry), entry[0].numel())
+    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    pieces = []
+    for piece in rows.split(chunk_size or len(rows)):
+        try:
+            (pulled,) = torch.autograd.grad(
+                out, entry, piece, create_graph=keep, is_grads_batched=True, **options
+            )
+        except (RuntimeError, NotImplementedError):  # operations that vmap cannot trace
+            pulled = torch.stack([_pull(out, entry, row, keep) for row in piece])
+        pieces.append(pulled.flatten(2))
+    return torch.cat(pieces)
+
+
+def _agrees(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, bent: Tensor) -> bool:
+    """<u, D²f(v, v)> by both modes: torch has operations whose forward formula is silently wrong."""
+    with torch.no_grad():
+        weights = torch.cos(torch.arange(1, len(columns) + 1, device=h.device)).to(h.dtype)
+        u = torch.sin(torch.arange(1, bent.shape[2] + 1, device=h.device)).to(h.dtype)
+        v = torch.tensordot(weights, columns.detach(), 1)
+        twice = weights[rows] * weights[cols] * (1 + (rows != cols).to(h.dtype))
+        one = (torch.tensordot(twice, bent.detach(), 1) * u).double()
+    with torch.enable_grad():
+        entry = _entry(h.detach())
+        out = link(entry).reshape(len(h), -1)
+        slope = _pull(out, entry, u.expand_as(out)).mul(v).flatten(1)
+        other = _pull(slope, entry, torch.ones_like(slope), False).mul(v).flatten(1).double()
+    tolerance = 1e3 * torch.finfo(h.dtype).eps * (one.abs().sum(-1) + other.abs().sum(-1))
+    return bool(((one.sum(-1) - other.sum(-1)).abs() <= tolerance).all())
+
+
+class _WrittenOut(TorchFunctionMode):
+    """Layer norm from its mean and its variance."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_layer_norm if func in (F.layer_norm, torch.layer_norm) else func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: list[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = input - input.mean(axes, keepdim=True)
+    unit = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
+    unit = unit if weight is None else unit * weight
+    return unit if bias is None else unit + bias
