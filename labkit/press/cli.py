@@ -156,3 +156,7 @@ def main() -> None:
     if code == 130:
         typer.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
     sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.press.shelf import Lesson, lessons
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -26,7 +28,7 @@ def test_targets_and_commands_exist(page: str) -> None:
     makefile, cli = (ROOT / "Makefile").read_text(), (ROOT / "labkit/press/cli.py").read_text()
     code = "\n".join(re.findall(r"```\n.*?```|`[^`]+`", text, re.DOTALL)).replace("`", "")
     targets = {word for words in re.findall(r"^make ((?:[a-z]+ ?)+)", code, re.MULTILINE) for word in words.split()}
-    commands = set(re.findall(r"^labkit ([a-z]+)", code, re.MULTILINE))
+    commands = set(re.findall(r"^(?:\.venv/bin/)?labkit ([a-z]+)", code, re.MULTILINE))
     assert {"test", "sync"} & targets
     assert commands
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
@@ -35,3 +37,11 @@ def test_targets_and_commands_exist(page: str) -> None:
 
 def test_two_commands_come_first() -> None:
     assert re.findall(r"^make (\w+)", README, re.MULTILINE)[:3] == ["report", "test", "lab"]
+
+
+@pytest.mark.parametrize("lesson", lessons(ROOT), ids=lambda lesson: lesson.stem)
+def test_every_lesson_is_listed(lesson: Lesson) -> None:
+    assert lesson.stem in README
+    if lesson.id != "S0":
+        assert lesson.stem in (ROOT / "notebooks" / "source" / "00_start_here.py").read_text()
+        assert re.search(rf"\| {lesson.id}\b", (ROOT / "PAPERS.md").read_text())

@@ -180,6 +180,7 @@ def _swallowing_all(_: Any) -> None:
 
 
 @pytest.mark.parametrize("loop", [_plain, _swallowing, _swallowing_all])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finalizer
 @pytest.mark.parametrize("main_thread", [True, False])
 def test_an_endless_loop_ends(loop: Any, main_thread: bool) -> None:
     exercise, verdicts = dataclasses.replace(TURN, seconds=0.2), []

@@ -52,6 +52,7 @@ class TestEveryExercise:
         assert "ZeroDivisionError" in verdict.message
         assert "return 1 / 0" in verdict.detail
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finalizer
     def test_an_endless_loop_ends(self, exercise: Exercise) -> None:
         verdict = examine(dataclasses.replace(exercise, seconds=0.1), _endless)
         assert verdict.outcome == "error"

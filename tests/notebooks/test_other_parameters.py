@@ -1,4 +1,4 @@
-"""Lessons under parameters of another reader: smaller networks, another activation, another seed; all must run through."""
+"""Lessons under another reader's parameters: smaller networks, another activation, another seed."""
 
 from pathlib import Path
 
