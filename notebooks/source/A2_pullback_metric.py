@@ -300,7 +300,7 @@ curves.orders(sizes, moved, {"whole step": 1, "unseen part": 2},
 
 # %% [markdown] tags=["reads"]
 # Of noise 98.7 % (squared) is unseen, the kernel's share 774/784; of a step between photographs only 96.8 %. At length 1 the whole step moves the logits by 0.1828, its unseen
-# part by 0.0045. Near length 1/1024 halving divides that by $4.000104 \pm 0.000099$; the excess is third order. At length 8 it is already a fifth of the whole step's. A metric speaks about small steps.
+# part by 0.0045. Near length 1/1024 halving divides that by $4.000104 \pm 0.000099$ (the excess is third order). At length 8 it is already a fifth of the whole step's. A metric speaks about small steps.
 
 # %% [markdown]
 # ## The output metric is a choice
@@ -375,9 +375,9 @@ check("A2.4", fisher_metric)   # stuck? hint("A2.4")
 # %% [markdown]
 # ## Where it fails
 #
-# ReLU keeps the theorem but not the $C^2$ behind the factor 4: its image has corners. With unit tangents $T$ along a piece
+# ReLU keeps the theorem but not the $C^2$ behind the factor 4: its image has corners. With unit tangents $T_s$ along a piece
 #
-# $$(\text{chord} / \text{length})^2 = 1 - \tfrac12 \operatorname{mean} |T - T'|^2.$$
+# $$(\text{chord} / \text{length})^2 = 1 - \tfrac12 \,\operatorname{mean}\,|T_s - T_t|^2.$$
 #
 # Smooth tangents turn in proportion to the way: half the piece, a quarter of the squared turning. And at corners? The speed jumps now, so compare with a polygon of 65,536 pieces.
 
@@ -412,8 +412,8 @@ for name, one in ((activation, net), ("relu", kinked[0])):
           *(f"{r:.2f}" for r in turned[1:] / turned[:-1]))
 
 # %% [markdown] tags=["reads"]
-# A doubling divides ReLU's error by $2.01 \pm 0.13$: the claim of 4 fails, as it should, and 2 holds. Its 165 turns are irregular, like the steps of a random walk: their
-# squares add, at every scale. The formula did not fail, the smoothness did.
+# A doubling divides ReLU's error by $2.01 \pm 0.13$: the claim of 4 fails, as it should, and 2 holds. The first network's 165 turns are irregular, like the steps of a random walk:
+# their squares add, at every scale. The formula did not fail, the smoothness did.
 
 # %% [markdown]
 # ## Your own model
