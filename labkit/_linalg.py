@@ -14,6 +14,7 @@ __all__ = [
     "LN2",
     "column_norms",
     "departure_from_normality",
+    "eigh",
     "inverse_triangular",
     "lift",
     "qr",
@@ -76,6 +77,12 @@ def svdvals(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch p"]:
     """Singular values, descending."""
     values: Tensor = torch.linalg.svdvals(A)
     return values
+
+
+def eigh(A: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n n"]]:
+    """Eigenvalues, ascending, and orthonormal eigenvectors of a symmetric matrix."""
+    values, vectors = torch.linalg.eigh(A)
+    return values, vectors
 
 
 def column_norms(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch n"]:

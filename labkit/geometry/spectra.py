@@ -12,21 +12,40 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labkit._lanczos import Singular, singular_triplets
+from labkit._lanczos import Eigen, Singular
 from labkit._linalg import departure_from_normality, lift, split_scale
 from labkit._product_factors import Jiggle
 from labkit._product_svd import log_singular_values, log_volumes
+from labkit._quadrature import Estimate
 from labkit.geometry._arguments import Depths, Lin, as_basis, as_depths, check_linearization
-from labkit.linearization import Jacobian, Linearization
+from labkit.geometry._densities import (
+    Density,
+    EigenvalueDensity,
+    eigenvalue_density,
+    log_volume_estimate,
+    spectral_density,
+)
+from labkit.geometry._matrix_free import squared_norm, top_eigenvalues, top_singular_values, trace
+from labkit.linearization import Linearization
 
 __all__ = [
+    "Density",
+    "Eigen",
+    "EigenvalueDensity",
+    "Estimate",
     "LogSpectrum",
     "Singular",
     "effective_rank",
+    "eigenvalue_density",
     "log_spectrum",
     "log_volume",
+    "log_volume_estimate",
     "nonnormality",
+    "spectral_density",
+    "squared_norm",
+    "top_eigenvalues",
     "top_singular_values",
+    "trace",
 ]
 
 Rank = int | str | None
@@ -185,33 +204,6 @@ def log_volume(lin: Lin, basis: Tensor | None = None, depths: Depths = None) -> 
     check_linearization(lin)
     volumes = _refuse_lost(log_volumes(lin, as_basis(lin, basis), as_depths(lin, depths)), lin)
     return volumes[0] if depths is None else volumes
-
-
-def top_singular_values(operator: Any, k: int, generator: torch.Generator | None = None) -> Singular:
-    """The k largest singular values and their vectors from products alone; nothing is built. Detached.
-
-    Args:
-        operator: a linearization, or anything with `shape` ([B,] m, n), `@` on columns ([B,] n, j) and `.mT`.
-        k: how many.
-        generator: of the starting block, on the CPU; by default a new one seeded 0. All samples share the block, so the
-            answer does not depend on what else is in the batch.
-
-    Returns:
-        Singular(values, left, right, residual), descending; `residual` ‖Jᵀu - s v‖ says how exact each is: by it, at
-        most, a singular value of J differs from s.
-
-    Raises:
-        ValueError: If k exceeds the size, or the rank that products can resolve, s_k > n·eps·s_1.
-
-    Example:
-        >>> found = top_singular_values(torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)), 2)
-        >>> found.values.round(decimals=6), found.left.shape
-        (tensor([3., 2.], dtype=torch.float64), torch.Size([3, 2]))
-    """
-    if isinstance(operator, Linearization):
-        lin, size = operator, (operator.batch, operator.sizes[-1], operator.sizes[0])
-        operator = Jacobian(lin.__matmul__, lin.mT.__matmul__, torch.Size(size), lin.dtype, lin.device)
-    return singular_triplets(operator, k, generator)
 
 
 def effective_rank(spec: LogSpectrum) -> Float[Tensor, "*depths batch"]:
