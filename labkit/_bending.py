@@ -1,6 +1,6 @@
 """Second derivatives of any callable: forward over forward where that is safe and checked, else reverse over reverse.
 
-Layer norm is written out while it is differentiated twice: torch's own third derivative of it is silently wrong.
+Where the result is differentiated further, functions whose third derivative torch gets wrong are written out.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def bend_automatically(
                 bent = None
             if bent is not None and _agrees(link, h, columns, rows, cols, bent):
                 return bent
-        with _WrittenOut():
+        with _WrittenOut():  # layer norm's is silently wrong, the determinant's is NaN
             return _reverse(link, h, columns, rows, cols, chunk_size)
 
 
@@ -143,10 +143,15 @@ def _agrees(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, 
 
 
 class _WrittenOut(TorchFunctionMode):
-    """Layer norm from its mean and its variance."""
+    """Layer norm from its mean and variance, the determinant from its logarithm."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_layer_norm if func in (F.layer_norm, torch.layer_norm) else func)(*args, **(kwargs or {}))
+        return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
+
+
+def _det(A: Tensor) -> Tensor:
+    sign, logarithm = torch.linalg.slogdet(A)
+    return sign * logarithm.exp()
 
 
 def _layer_norm(
@@ -162,3 +167,9 @@ def _layer_norm(
     unit = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
     unit = unit if weight is None else unit * weight
     return unit if bias is None else unit + bias
+
+
+_WRITTEN_OUT: dict[Any, Callable[..., Tensor]] = {
+    F.layer_norm: _layer_norm, torch.layer_norm: _layer_norm,
+    torch.det: _det, torch.linalg.det: _det, Tensor.det: _det,
+}  # fmt: skip

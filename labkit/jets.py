@@ -76,21 +76,24 @@ def expand(
         k = frame.shape[2]
         check_jet_memory(states, k, by_link, states[-1].requires_grad or frame.requires_grad)
     pairs = Pairs.of(k, x.device, chunk_size)
-    fold = _fold(links, states, frame, pairs, by_link)
+    fold = _fold(links, names, states, frame, pairs, by_link)
 
     def steps() -> Iterator[Callable[[], Jet]]:
         for depth, state in enumerate(states):
             with preflight.no_gradients() if inference else nullcontext(), preflight.leave_as_it_was(links, x):
                 columns = next(fold)
-                if depth:
-                    preflight.check_derivative(names[depth - 1], columns.movedim(1, 0))
             yield partial(_jet, state, columns, pairs, by_link)
 
     return steps()
 
 
 def _fold(
-    links: Sequence[Link], states: Sequence[Tensor], basis: Float[Tensor, "batch n_0 k"], pairs: Pairs, by_link: bool
+    links: Sequence[Link],
+    names: Sequence[str],
+    states: Sequence[Tensor],
+    basis: Float[Tensor, "batch n_0 k"],
+    pairs: Pairs,
+    by_link: bool,
 ) -> Iterator[Tensor]:
     """The 2-jet (c, B, *s) at every depth, as `Pairs` lays it out; by link one group of second derivatives each."""
     x = states[0]
@@ -98,10 +101,17 @@ def _fold(
     if not by_link:
         columns = torch.cat([columns, x.new_zeros(len(pairs), *x.shape)])
     yield columns
-    for link, h in zip(links, states, strict=False):
+    for link, name, h in zip(links, names, states, strict=False):
         if by_link:
             columns = torch.cat([columns, h.new_zeros(len(pairs), *h.shape)])
-        _, columns = push_jet(link, h, columns, pairs)
+        try:
+            _, columns = push_jet(link, h, columns, pairs)
+        except NotImplementedError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(
+                f"link '{name}' cannot be differentiated twice ({reason}); write it in operations that can"
+            ) from error
+        preflight.check_derivative(name, columns.movedim(1, 0))
         yield columns
 
 
