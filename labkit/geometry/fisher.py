@@ -1,14 +1,317 @@
-"""The Fisher metric of a classifier on its inputs: how fast its probabilities, not its logits, change.
+"""The Fisher information metric: on the parameters of a model, and of a classifier on its inputs.
 
-It is the pullback of the information metric of the categorical distribution, which no common shift of the logits moves.
+Labels are the model's own, summed and never sampled; the empirical Fisher, whose labels are data, has its own names.
 """
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labkit._lanczos import singular_triplets
+from labkit._linalg import lift, qr, svd, svdvals
+from labkit.geometry._likelihoods import as_likelihood
+from labkit.geometry._score_rows import ScoreRows
 from labkit.linearization import Linearization
 
-__all__ = ["on_inputs"]
+__all__ = [
+    "Eigen",
+    "empirical_matrix",
+    "empirical_product",
+    "empirical_spectrum",
+    "matrix",
+    "natural_gradient",
+    "on_inputs",
+    "product",
+    "spectrum",
+    "top_eigenvalues",
+    "trace",
+]
+
+if TYPE_CHECKING:
+    Model = nn.Module
+    Samples = Tensor
+    Likelihood = str
+    Number = float
+    Parameters = Mapping[str, Tensor]
+else:
+    Model = Samples = Likelihood = Number = Parameters = object  # bad input meets the sentences, not a type checker
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """The largest eigenvalues of a Fisher matrix, descending, with their vectors; all detached, in float64.
+
+    Attributes:
+        values: (k,).
+        vectors: (P, k), orthonormal columns in the order of the parameters.
+        residual: (k,), ‖F v − λ v‖: by it, at most, an eigenvalue of F differs from λ.
+    """
+
+    values: Float[Tensor, " k"]
+    vectors: Float[Tensor, "p k"]
+    residual: Float[Tensor, " k"]
+
+
+def matrix(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, "p p"]:
+    """The Fisher matrix on parameters, F = mean over x of E_y[∇log p(y|x) ∇log p(y|x)ᵀ], y from the model itself.
+
+    To second order it is the change of the prediction: KL(p_θ ‖ p_{θ+v}) = ½ vᵀ F v + O(|v|³), mean over x (Amari
+    2016). Differentiable in x and in the parameters; under `torch.no_grad()` no graph is kept.
+
+    Args:
+        model: any module that acts on each sample of x by itself; those of its parameters count that have
+            `requires_grad`, in the order of `model.named_parameters()`, each flattened, shared ones once.
+        x: (B, *s), numbers or token ids.
+        likelihood: what the outputs (B, …) of the model are. "categorical": logits, classes along the last axis;
+            "bernoulli": one logit each; "gaussian": means of normal labels. Positions and outputs are independent.
+        variance: of the "gaussian" labels.
+
+    Returns:
+        (P, P) in the dtype of the parameters, symmetric and positive semi-definite.
+
+    Raises:
+        ValueError, TypeError: If an argument does not fit, or the model is random, couples samples or holds NaN.
+        MemoryError: If P² numbers are not free; `spectrum` and `product` do without them.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> matrix(model, torch.tensor([[2.0, 0.0]]), "bernoulli").detach()  # p (1 - p) x xᵀ at p = ½
+        tensor([[1., 0.],
+                [0., 0.]])
+    """
+    return _matrix(ScoreRows(model, x, as_likelihood(likelihood, variance)))
+
+
+def spectrum(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, " r"]:
+    """The nonzero eigenvalues of the Fisher matrix, exact and without it: by duality from its B · outputs rows.
+
+    F = Rᵀ R has the nonzero spectrum of the Gram matrix R Rᵀ, however many parameters there are; it is read off as
+    squared singular values of a triangular factor of R, so small eigenvalues keep digits that R Rᵀ itself would lose.
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        variance: of the "gaussian" labels.
+
+    Returns:
+        (r,) descending, float64, detached; r is the numerical rank: √λ counts above 8 √min(n, P) · ε · √λ_max, with
+        n rows and ε of the parameters' dtype, below which rounding of R hides it. Empty where F is zero.
+
+    Raises:
+        ValueError, TypeError: As in `matrix`.
+        MemoryError: If n · P numbers are not free (P² where that is less); `top_eigenvalues` does without them.
+
+    Example:
+        >>> spectrum(nn.Linear(1000, 2), torch.ones(1, 1000), "gaussian", variance=0.25).round(decimals=6)
+        tensor([4004., 4004.], dtype=torch.float64)
+    """
+    return _spectrum(ScoreRows(model, x, as_likelihood(likelihood, variance)))
+
+
+def trace(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, ""]:
+    """The trace of the Fisher matrix, exact, from its rows a few samples at a time; arguments as in `matrix`.
+
+    Returns:
+        A number in the dtype of the parameters (at least float32), differentiable like `matrix`.
+
+    Raises:
+        ValueError, TypeError: As in `matrix`.
+
+    Example:
+        >>> trace(nn.Linear(1000, 2), torch.ones(1, 1000), "gaussian", variance=0.25).item()
+        8008.0
+    """
+    rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
+    return torch.stack([chunk.square().sum() for chunk in rows.chunks()]).sum()
+
+
+def product(
+    model: Model, x: Samples, likelihood: Likelihood, v: Parameters, *, variance: Number = 1.0
+) -> dict[str, Tensor]:
+    """The product F v, with F never built; arguments as in `matrix`.
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        v: one tensor a parameter, by name as in `model.named_parameters()`.
+        variance: of the "gaussian" labels.
+
+    Returns:
+        A dictionary like v, detached; `torch.nn.utils.parameters_to_vector(….values())` is the flat vector.
+
+    Raises:
+        ValueError, TypeError: As in `matrix`, or if v is not like the parameters.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> v = {"weight": torch.tensor([[1.0]]), "bias": torch.tensor([0.0])}
+        >>> product(model, torch.tensor([[3.0]]), "gaussian", v)
+        {'weight': tensor([[9.]]), 'bias': tensor([3.])}
+    """
+    return _product(ScoreRows(model, x, as_likelihood(likelihood, variance)), v)
+
+
+def top_eigenvalues(
+    model: Model,
+    x: Samples,
+    likelihood: Likelihood,
+    k: int,
+    *,
+    variance: Number = 1.0,
+    generator: torch.Generator | None = None,
+) -> Eigen:
+    """The k largest eigenvalues of the Fisher matrix and their vectors, from products alone: for large models.
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        k: how many.
+        variance: of the "gaussian" labels.
+        generator: of the starting block, on the CPU; by default a new one seeded 0.
+
+    Raises:
+        ValueError, TypeError: As in `matrix`, or if k exceeds the rank.
+
+    Example:
+        >>> top_eigenvalues(nn.Linear(3, 1), torch.eye(3), "gaussian", 1).values.round(decimals=6)
+        tensor([1.3333], dtype=torch.float64)
+    """
+    rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
+    found = singular_triplets(rows.operator(), k, generator)
+    return Eigen(found.values[0].square(), found.right[0], found.residual[0] * found.values[0])
+
+
+@torch.no_grad()
+def natural_gradient(
+    model: Model,
+    x: Samples,
+    likelihood: Likelihood,
+    gradient: Parameters,
+    *,
+    damping: Number = 0.0,
+    variance: Number = 1.0,
+) -> dict[str, Tensor]:
+    """The natural gradient (F + damping · I)⁻¹ gradient, solved on the B · outputs rows of F and not on P × P.
+
+    Without damping it is covariant: a smooth change of parameters changes the step's coordinates and not the step
+    (Amari 1998). Damping measures in the given coordinates, so it gives that up for stability.
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        gradient: one tensor a parameter, by name, such as `{name: p.grad for name, p in model.named_parameters()}`.
+        damping: added to every eigenvalue; at 0 the Fisher matrix must be regular, P ≤ B · outputs at least.
+        variance: of the "gaussian" labels.
+
+    Returns:
+        A dictionary like `gradient`, detached.
+
+    Raises:
+        ValueError, TypeError: As in `matrix`; if `gradient` is not like the parameters, damping is negative, or is 0
+            where the Fisher matrix is singular.
+        MemoryError: If the rows are not free; fewer samples would do.
+
+    Example:
+        >>> model, x = nn.Linear(1, 1), torch.tensor([[2.0], [-2.0], [2.0], [-2.0]])  # F = diag(4, 1)
+        >>> gradient = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([4.0])}
+        >>> natural_gradient(model, x, "gaussian", gradient)
+        {'weight': tensor([[0.5000]]), 'bias': tensor([4.])}
+    """
+    if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 <= damping < float("inf"):
+        raise ValueError(f"damping={damping!r}; pass a number of at least 0")
+    rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
+    g = lift(rows.as_flat(gradient, "gradient"))
+    n, P = rows.shape
+    rows.require_memory(24 * min(n, P) * P, f"the natural gradient from {n} × {P} rows", "take fewer samples")
+    Q, T = (None, rows.triangular_factor()) if n >= P else qr(lift(rows.dense()).mT)
+    U, s, Vh = svd(T)
+    directions = Vh.mT if Q is None else U
+    seen = directions.mT @ (g if Q is None else Q.mT @ g)
+    rank = int((s > rows.tolerance * s[0]).sum())
+    if damping == 0 and rank < P:
+        raise ValueError(
+            f"damping=0 with a singular Fisher matrix, of rank {rank} on {P} parameters; pass damping > 0, "
+            f"such as 1e-3 of its largest eigenvalue {float(s[0] ** 2):.3g}"
+        )
+    step = directions @ (seen / (s.square() + damping))
+    if Q is not None:
+        step = Q @ step + (g - Q @ (directions @ seen)) / damping
+    return rows.as_parameters(step)
+
+
+def empirical_matrix(
+    model: Model, x: Samples, likelihood: Likelihood, labels: Samples, *, variance: Number = 1.0
+) -> Float[Tensor, "p p"]:
+    """The empirical Fisher matrix: the second moment of the loss gradients at given labels, mean over x.
+
+    It is not the Fisher matrix, whose labels the model itself gives: the two agree in the mean over labels drawn from
+    the model, so for a well-specified, well-trained model and much data; elsewhere the empirical one is small where
+    the fit is good and is no approximation of curvature (Kunstner, Hennig & Balles 2019).
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        labels: classes (B, …) as integers for "categorical", else like the outputs.
+        variance: of the "gaussian" labels.
+
+    Returns:
+        (P, P) of rank at most B, as `matrix` gives it.
+
+    Raises:
+        ValueError, TypeError, MemoryError: As in `matrix`, or if the labels do not fit.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.ones_(model.weight)
+        >>> empirical_matrix(model, torch.ones(1, 1), "gaussian", torch.ones(1, 1)).item()  # a perfect fit: no gradient
+        0.0
+    """
+    return _matrix(ScoreRows(model, x, as_likelihood(likelihood, variance), labels))
+
+
+def empirical_spectrum(
+    model: Model, x: Samples, likelihood: Likelihood, labels: Samples, *, variance: Number = 1.0
+) -> Float[Tensor, " r"]:
+    """The nonzero eigenvalues of `empirical_matrix`, at most B, by duality as in `spectrum`.
+
+    Example:
+        >>> model = nn.Linear(100, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> empirical_spectrum(model, torch.ones(1, 100), "gaussian", torch.full((1, 1), 2.0))
+        tensor([400.], dtype=torch.float64)
+    """
+    return _spectrum(ScoreRows(model, x, as_likelihood(likelihood, variance), labels))
+
+
+def empirical_product(
+    model: Model,
+    x: Samples,
+    likelihood: Likelihood,
+    labels: Samples,
+    v: Parameters,
+    *,
+    variance: Number = 1.0,
+) -> dict[str, Tensor]:
+    """The product of `empirical_matrix` and v, as in `product`.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.zeros_(model.weight)
+        >>> one, two = torch.ones(1, 1), torch.full((1, 1), 2.0)
+        >>> empirical_product(model, one, "gaussian", two, {"weight": one})
+        {'weight': tensor([[4.]])}
+    """
+    return _product(ScoreRows(model, x, as_likelihood(likelihood, variance), labels), v)
 
 
 def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None) -> Tensor:
@@ -47,3 +350,33 @@ def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None)
     centred = frame - (weights * frame).sum(-2, keepdim=True)  # Var_p: a common shift of the logits drops out here
     scaled = weights.sqrt() * centred
     return torch.einsum("bci,bcj->bij", scaled, scaled)
+
+
+def _matrix(rows: ScoreRows) -> Tensor:
+    P = rows.shape[1]
+    copies = 1 + (rows.own_dtype != rows.dtype)
+    rows.require_memory(
+        copies * P**2 * rows.dtype.itemsize,
+        f"the Fisher matrix of {P} parameters",
+        "fisher.spectrum gives its eigenvalues without it and fisher.product its products",
+    )
+    F = torch.zeros(P, P, dtype=rows.dtype, device=rows.device)
+    for chunk in rows.chunks():
+        F.addmm_(chunk.mT, chunk)
+    return F.to(rows.own_dtype)
+
+
+def _spectrum(rows: ScoreRows) -> Tensor:
+    n, P = rows.shape
+    rows.require_memory(
+        24 * P**2 if n >= P else n * P * rows.dtype.itemsize + 24 * n**2,
+        f"the spectrum from {n} rows by {P} parameters",
+        "take fewer samples, or fisher.top_eigenvalues, which holds none of them",
+    )
+    s = svdvals(rows.triangular_factor())
+    return s[s > rows.tolerance * s[0]].square()
+
+
+def _product(rows: ScoreRows, v: Parameters) -> dict[str, Tensor]:
+    R, column = rows.operator(), rows.as_flat(v, "v")[None, :, None]
+    return rows.as_parameters((R.mT @ (R @ column))[0, :, 0])

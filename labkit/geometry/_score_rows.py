@@ -1,0 +1,341 @@
+"""The Jacobian of a model in its parameters with rows R scaled so that Rᵀ R is its Fisher matrix, mean over samples.
+
+Dense in chunks of samples, or as an operator that is applied and never built; the model is left as it was.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from labkit._automatic import forward_mode_allowed
+from labkit._cut_checks import close, refuse_train_mode
+from labkit._linalg import lift, triangular_factor
+from labkit._memory import available_bytes
+from labkit._preflight import is_batch_coupled, is_known, leave_as_it_was
+from labkit.geometry._likelihoods import Likelihood
+from labkit.linearization import Jacobian
+
+__all__ = ["ScoreRows"]
+
+_CHUNK = 2**27  # bytes of rows made at once
+
+
+class ScoreRows:
+    """The rows R (n, P) = Sᵀ J / √B of a model at x, n = B · outputs; or with labels the B rows of their scores.
+
+    Args:
+        model: acts on each sample of x by itself.
+        x: (B, *s), floating or token ids.
+        likelihood: gives the root S of the Fisher matrix of the outputs.
+        labels: of the B samples, for the empirical Fisher.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: one sentence on what is wrong with the model, x or the labels.
+    """
+
+    def __init__(self, model: Any, x: Any, likelihood: Likelihood, labels: Any = None):
+        _check_arguments(model, x)
+        self._model, self._x, self._likelihood, self._labels = model, x, likelihood, labels
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        _check_parameters(model, self.parameters)
+        refuse_train_mode(model)
+        f = self._check_behaviour()
+        likelihood.check_outputs(f)
+        if labels is not None:
+            likelihood.check_labels(f, labels)
+        self.per_sample = 1 if labels is not None else f[0].numel()
+        self.shape = (len(x) * self.per_sample, sum(p.numel() for p in self.parameters.values()))
+        self.own_dtype = next(iter(self.parameters.values())).dtype
+        for p in self.parameters.values():
+            self.own_dtype = torch.promote_types(self.own_dtype, p.dtype)
+        self.dtype = torch.promote_types(self.own_dtype, torch.float32)  # half types have too few digits to sum in
+        self.device = x.device
+        # of rank, relative to the largest singular value: twenty times the rounding seen where the rank is known
+        self.tolerance = 8 * math.sqrt(min(self.shape)) * torch.finfo(self.own_dtype).eps
+
+    def chunks(self) -> Iterator[Tensor]:
+        """R a few samples at a time, (·, P); a graph is kept where gradients are on."""
+        count = max(1, _CHUNK // (self.per_sample * self.shape[1] * self.dtype.itemsize))
+        for start in range(0, len(self._x), count):
+            yield self._rows(slice(start, start + count))
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """R itself, (n, P), detached."""
+        R = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        start = 0
+        for rows in self.chunks():
+            R[start : start + len(rows)] = rows
+            start += len(rows)
+        return R
+
+    @torch.no_grad()
+    def triangular_factor(self) -> Tensor:
+        """T in float64 with the singular values of R and the smaller side's size, folded chunk by chunk.
+
+        R = Q T where n ≥ P, else Rᵀ = Q T: the Gram matrix is Tᵀ T, but T keeps the digits that squaring loses.
+        """
+        n, P = self.shape
+        if n >= P:
+            blocks: Iterator[Tensor] = self.chunks()
+        else:
+            blocks = (block.mT for block in self.dense().split(max(8 * n, 1024), dim=1))  # type: ignore[no-untyped-call]
+        T = lift(torch.empty(0, min(n, P), device=self.device))
+        for block in blocks:
+            T = triangular_factor(torch.cat([T, lift(block)]))
+        return T
+
+    def operator(self) -> Jacobian:
+        """R as an operator (1, n, P) from products alone; detached.
+
+        One graph serves all products: J v is the derivative of u ↦ ⟨Jᵀ u, v⟩, which is linear. A model without second
+        derivatives is pushed through row by row.
+        """
+        B, entries = len(self._x), {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
+        inputs = tuple(entries.values())
+        with self._settled(), torch.enable_grad():
+            f = self._outputs(entries, self._x.detach())
+            u = torch.zeros_like(f, requires_grad=True)
+            pulled = torch.autograd.grad(f, inputs, u, create_graph=True, materialize_grads=True)
+        reached = [index for index, gradient in enumerate(pulled) if gradient.requires_grad]
+        value = f.detach()
+
+        def push_once(column: Tensor) -> Tensor:
+            v = list(self.as_parameters(column).values())
+            ends, heads = [pulled[i] for i in reached], [v[i] for i in reached]
+            (z,) = torch.autograd.grad(ends, u, heads, retain_graph=True, materialize_grads=True)
+            return self._weigh_transposed(value, z, self._labels).reshape(-1).to(self.dtype) / math.sqrt(B)
+
+        def pull_once(column: Tensor) -> Tensor:
+            w = self._weigh(value, column.reshape(B, -1), self._labels)
+            gradients = torch.autograd.grad(f, inputs, w, retain_graph=True, materialize_grads=True)
+            return self._flat(gradients) / math.sqrt(B)
+
+        def push(columns: Tensor) -> Tensor:
+            return torch.stack([push_once(column) for column in columns[0].unbind(-1)], -1)[None]
+
+        def push_by_rows(columns: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.cat([rows @ columns[0] for rows in self.chunks()])[None]
+
+        def pull(columns: Tensor) -> Tensor:
+            return torch.stack([pull_once(column) for column in columns[0].unbind(-1)], -1)[None]
+
+        twice = self._is_adjoint(push_once, pull_once)
+        shape = torch.Size((1, *self.shape))
+        return Jacobian(push if twice else push_by_rows, pull, shape, self.dtype, self.device)
+
+    def as_flat(self, v: object, what: str) -> Tensor:
+        """One vector (P,) of a dictionary like the parameters; TypeError or ValueError where it is none."""
+        if not isinstance(v, Mapping):
+            raise TypeError(
+                f"{what} is a {type(v).__name__}; pass a dictionary from the names of the model's parameters to tensors"
+            )
+        odd = sorted(map(str, set(v) ^ set(self.parameters)))
+        if odd:
+            kind = "lacks" if odd[0] in self.parameters else "holds a name of no parameter with requires_grad,"
+            raise ValueError(f"{what} {kind} {odd[0]!r}; pass one tensor for each of its {len(self.parameters)}")
+        for name, p in self.parameters.items():
+            if not isinstance(v[name], Tensor) or v[name].shape != p.shape:
+                came = tuple(v[name].shape) if isinstance(v[name], Tensor) else f"a {type(v[name]).__name__}"
+                raise ValueError(f"{what}[{name!r}] is {came}; pass a tensor of shape {tuple(p.shape)}")
+            if not bool(v[name].isfinite().all()):
+                raise ValueError(f"{what}[{name!r}] holds NaN or Inf; pass finite numbers")
+        return self._flat([v[name].detach() for name in self.parameters])
+
+    def as_parameters(self, flat: Tensor) -> dict[str, Tensor]:
+        """A vector (P,) as a dictionary like the parameters, in their shapes and dtypes."""
+        sizes = [p.numel() for p in self.parameters.values()]
+        parts = flat.to(self.device).split(sizes)  # type: ignore[no-untyped-call]
+        return {
+            name: part.reshape(p.shape).to(p.dtype)
+            for (name, p), part in zip(self.parameters.items(), parts, strict=True)
+        }
+
+    def require_memory(self, count: int, what: str, way_out: str) -> None:
+        """Raises MemoryError, with the figure and the way out, where that many bytes are not free."""
+        if count > 2**26 and count > (free := available_bytes(self.device)):
+            raise MemoryError(f"{what} needs {count / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; {way_out}")
+
+    def _rows(self, samples: slice) -> Tensor:
+        x, y = self._x[samples], None if self._labels is None else self._labels[samples]
+        with self._settled():
+            rows = self._rows_by_vmap(x, y)
+            if rows is None:
+                each = [self._rows_of_one(x[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(x))]
+                rows = torch.stack(each)
+        return rows.flatten(0, 1) / math.sqrt(len(self._x))
+
+    def _rows_by_vmap(self, x: Tensor, y: Tensor | None) -> Tensor | None:
+        """The rows (b, ·, P) of b samples at once; None where functorch fails or is wrong, as torch is in `solve`."""
+        unit = torch.eye(self.per_sample, dtype=self.own_dtype, device=self.device)
+        columns = max(1, _CHUNK // (len(x) * self.shape[1] * self.dtype.itemsize))
+
+        def of_sample(x: Tensor, y: Tensor | None) -> Tensor:
+            labels = None if y is None else y[None]
+            f, pull = vjp(lambda p: self._outputs(p, x[None]), self.parameters)[:2]
+
+            def row(w: Tensor) -> Tensor:
+                return self._flat(pull(self._weigh(f, w[None].to(f.dtype), labels))[0].values())
+
+            rows: Tensor = vmap(row, chunk_size=columns)(unit)
+            return rows
+
+        try:
+            rows: Tensor = vmap(of_sample, in_dims=(0, None if y is None else 0))(x, y)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError, ValueError):
+            return None
+        return rows if self._is_plain(rows, x, y) else None
+
+    def _is_plain(self, rows: Tensor, x: Tensor, y: Tensor | None) -> bool:
+        """Whether plain autograd, in one pass over all samples, gives the same sum of all rows with odd weights.
+
+        Where a graph is kept its derivative is compared too: torch's is wrong through a vmapped layer norm.
+        """
+        w = torch.arange(1, rows[..., 0].numel() + 1, device=self.device).to(self.dtype).sin()
+        (plain,) = self._rows_plainly(x, y, [w.reshape(len(x), -1)])
+        pairs = [(w @ rows.flatten(0, 1), plain, rows.norm())]
+        if plain.requires_grad or rows.requires_grad:
+            v = torch.arange(1, len(plain) + 1, device=self.device).to(self.dtype).cos()
+            inputs = [*self.parameters.values(), *([x] if x.requires_grad else [])]
+            one, other = (_gradients(found @ v, inputs) for found in (pairs[0][0], plain))
+            pairs += [(a, b, b.norm() + plain.norm()) for a, b in zip(one, other, strict=True)]
+        tolerance = min(1e3 * torch.finfo(self.own_dtype).eps, 0.1)
+        return all(bool((a - b).norm() <= tolerance * size) for a, b, size in pairs)
+
+    def _rows_of_one(self, x: Tensor, y: Tensor | None) -> Tensor:
+        unit = torch.eye(self.per_sample, dtype=self.dtype, device=self.device)
+        return torch.stack(self._rows_plainly(x, y, list(unit[:, None])))
+
+    def _rows_plainly(self, x: Tensor, y: Tensor | None, weights: list[Tensor]) -> list[Tensor]:
+        """Jᵀ S w for each w (b, ·), by plain autograd; a graph is kept where gradients are on."""
+        keep, inputs = torch.is_grad_enabled(), tuple(self.parameters.values())
+        with torch.enable_grad():
+            f = self._outputs(self.parameters, x)
+            found = []
+            for w in weights:
+                covector = self._weigh(f, w, y)
+                gradients = torch.autograd.grad(
+                    f, inputs, covector, retain_graph=True, create_graph=keep, materialize_grads=True
+                )
+                found.append(self._flat(gradients))
+        return found if keep else [row.detach() for row in found]
+
+    def _weigh(self, f: Tensor, w: Tensor, y: Tensor | None) -> Tensor:
+        """S w for w (b, outputs), or with labels their score times w (b, 1); in the shape and dtype of f."""
+        wide = f.to(torch.promote_types(f.dtype, torch.float32))
+        if y is None:
+            return self._likelihood.root(wide, w.reshape(f.shape).to(wide)).to(f.dtype)
+        score = self._likelihood.score(wide, y)
+        return (score * w.reshape(-1, *[1] * (f.ndim - 1))).to(f.dtype)
+
+    def _weigh_transposed(self, f: Tensor, z: Tensor, y: Tensor | None) -> Tensor:
+        wide = f.to(torch.promote_types(f.dtype, torch.float32))
+        if y is None:
+            return self._likelihood.root_transposed(wide, z.to(wide))
+        score = self._likelihood.score(wide, y)
+        return (score * z).reshape(len(f), -1).sum(-1)
+
+    def _outputs(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        out: Tensor = functional_call(self._model, {**parameters, **buffers}, (x.clone(),))
+        return out
+
+    def _flat(self, parts: Any) -> Tensor:
+        dense = [part.to_dense() if part.layout != torch.strided else part for part in parts]
+        return torch.cat([part.reshape(-1).to(self.dtype) for part in dense])
+
+    def _is_adjoint(self, push: Callable[[Tensor], Tensor], pull: Callable[[Tensor], Tensor]) -> bool:
+        """Whether ⟨w, R v⟩ = ⟨Rᵀ w, v⟩ on a probe, v along Rᵀ w so that neither is small by chance."""
+        w = torch.arange(1, self.shape[0] + 1, device=self.device).to(self.dtype).sin()
+        v = pull(w)
+        try:
+            image = push(v)
+        except (RuntimeError, NotImplementedError):  # no second derivative
+            return False
+        one, other = (w.double() @ image.double()), v.double().square().sum()
+        return bool((one - other).abs() <= min(1e3 * torch.finfo(self.own_dtype).eps, 0.1) * other)
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        with (
+            torch.inference_mode(False),
+            leave_as_it_was([self._model], self._x),
+            forward_mode_allowed(),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", "There is a performance drop")  # vmap over an operation without its rule
+            yield
+
+    def _check_behaviour(self) -> Tensor:
+        """The outputs; refuses a model that loses the batch, is random, mixes samples, or has no derivative."""
+        run: Callable[[Tensor], Tensor] = lambda x: self._outputs(self.parameters, x)  # noqa: E731
+        x = self._x.detach()
+        with self._settled():
+            with torch.enable_grad():
+                f = run(x)
+            if not isinstance(f, Tensor) or not f.is_floating_point():
+                came = str(f.dtype) if isinstance(f, Tensor) else f"a {type(f).__name__}"
+                raise TypeError(f"the model returns {came}; wrap it in a module that returns its outputs (B, …) alone")
+            if f.ndim == 0 or len(f) != len(x) or f.numel() == 0:
+                raise ValueError(
+                    f"the model turns x of shape {tuple(x.shape)} into {tuple(f.shape)}; it must give outputs (B, …)"
+                )
+            if not f.requires_grad:
+                raise ValueError(
+                    "the model's outputs have no derivative in its parameters; remove no_grad or detach from its code"
+                )
+            f = f.detach()
+            if not is_known(self._model):
+                with torch.no_grad():
+                    if not close(run(x), f):
+                        raise ValueError("the model gives two outputs for one x; make it deterministic")
+                    alone = x.is_floating_point() or len(x) == 1 or close(run(x[:1]), f[:1])
+                if not alone or (x.is_floating_point() and f.isfinite().all() and is_batch_coupled(run, x, f)):
+                    raise ValueError(
+                        "the model lets one sample of x change the outputs of another; make it act on each by itself"
+                    )
+        return f
+
+
+def _gradients(number: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    if not number.requires_grad:
+        return tuple(torch.zeros_like(entry) for entry in inputs)
+    found: tuple[Tensor, ...] = torch.autograd.grad(number, inputs, retain_graph=True, materialize_grads=True)
+    return found
+
+
+def _check_arguments(model: object, x: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; pass an nn.Module, whose parameters the Fisher is on")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is a {type(x).__name__}; pass a tensor (B, *s)")
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}; pass at least one sample, (B, *s)")
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        raise ValueError("x holds NaN or Inf; remove or repair these samples")
+    if torch.is_autocast_enabled(x.device.type):
+        raise RuntimeError("autocast is on, which mixes dtypes inside the model; leave the autocast block")
+
+
+def _check_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    if not parameters:
+        raise ValueError("the model has no parameter with requires_grad; call requires_grad_() on those that are meant")
+    for name, p in parameters.items():
+        if not p.is_floating_point():
+            raise TypeError(f"parameter '{name}' is {p.dtype}; the Fisher here is on real floating parameters")
+        if p.is_inference():
+            raise ValueError(
+                f"parameter '{name}' was made in inference mode, which knows no derivative; make it outside"
+            )
+    for name, p in model.named_parameters():
+        if p.is_floating_point() and not bool(p.isfinite().all()):
+            raise ValueError(f"parameter '{name}' holds NaN or Inf; repair or reload the weights")
