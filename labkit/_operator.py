@@ -57,17 +57,19 @@ class Products:
     """
 
     def __init__(self, operator: Any):
-        missing = [name for name in ("shape", "dtype", "device", "mT", "__matmul__") if not hasattr(operator, name)]
-        if missing or len(operator.shape) not in (2, 3):
-            lacks = f"without .{missing[0]}" if missing else f"of shape {tuple(operator.shape)}"
+        shape = tuple(getattr(operator, "shape", ()))
+        needed = ("dtype", "device", "mT", "__matmul__")
+        if len(shape) not in (2, 3) or not all(hasattr(operator, name) for name in needed):
+            of = f" of shape {shape}" if shape else ""
             raise TypeError(
-                f"operator is a {type(operator).__name__} {lacks}; pass a linearization, or anything with shape "
+                f"operator is a {type(operator).__name__}{of}; pass a linearization, or anything with shape "
                 "([B,] m, n), dtype, device, @ on columns and .mT"
             )
         if not operator.dtype.is_floating_point:
             raise TypeError(f"operator is of {operator.dtype}; pass one of a real floating dtype")
         self._operator = operator
-        *batch, self.m, self.n = (int(size) for size in operator.shape)
+        *batch, m, n = shape
+        self.m, self.n = int(m), int(n)
         self._single = not batch
         self.batch = batch[0] if batch else 1
         self.eps = torch.finfo(operator.dtype).eps

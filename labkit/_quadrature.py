@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit._linalg import eigh, qr, svd
@@ -20,6 +20,10 @@ __all__ = ["Estimate", "Quadrature", "eigenvalue_quadrature", "hutchinson", "mea
 
 _AT_ONCE = 2.0**30  # bytes of basis, where more probes could be run together
 _NOTHING = 1e-24  # a weight that is the square of rounding
+_SETTLED = 1e-9  # relative change of a mean that is no longer looked at
+_FALLING = 0.8  # ratio of two changes beyond which their series may have any sum
+
+Rule = tuple[Tensor, Tensor]  # nodes and weights
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Estimate:
     Attributes:
         value: (*batch,).
         stderr: (*batch,), the standard error over probes.
-        truncation: (*batch,), a bias that more probes do not lower: what the second half of the Lanczos steps changed.
-            It bounds what is missing where that falls at least like 1/steps; 0 where the rule is exact.
+        truncation: (*batch,), a bias that more probes do not lower, since the steps were few: estimated from what the
+            last two doublings of the steps changed; inf where that did not fall, 0 where the rule is exact.
     """
 
     value: Float[Tensor, "*batch"]
@@ -45,7 +49,9 @@ class Quadrature:
     Attributes:
         nodes: (batch, probes, steps), in the unit of `products`.
         weights: alike, summing to one over the steps.
-        halved: nodes and weights from half the steps.
+        residual: alike: by it, at most, a value of the spectrum differs from the node.
+        fewer: nodes and weights from a half and from a quarter of the steps.
+        exhausted: (batch, probes), whether the probe's rule is exact, for its Krylov space ends.
         floor: (batch, 1, 1), the rounding of products: a node this small may as well be zero.
         size: how many values the spectrum has.
         products: the operator, which knows the unit.
@@ -53,18 +59,25 @@ class Quadrature:
 
     nodes: Float[Tensor, "batch probes steps"]
     weights: Float[Tensor, "batch probes steps"]
-    halved: tuple[Float[Tensor, "batch probes half"], Float[Tensor, "batch probes half"]]
+    residual: Float[Tensor, "batch probes steps"]
+    fewer: tuple[Rule, Rule]
+    exhausted: Bool[Tensor, "batch probes"]
     floor: Float[Tensor, "batch 1 1"]
     size: int
     products: Products
 
     def mean(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """The mean of function(value) over the spectrum, (batch,)."""
-        full, half = (
+        full, half, quarter = (
             torch.where(weights > _NOTHING, weights * function(nodes), 0.0).sum(-1)
-            for nodes, weights in ((self.nodes, self.weights), self.halved)
+            for nodes, weights in ((self.nodes, self.weights), *self.fewer)
         )
-        return Estimate(*mean_and_error(full), (full - half).mean(-1).abs())
+        value, stderr = mean_and_error(full)
+        half, quarter = (torch.where(self.exhausted, full, part) for part in (half, quarter))
+        before, last = (half - quarter).mean(-1).abs(), (full - half).mean(-1).abs()
+        ratio = last / before
+        ahead = torch.where(ratio < _FALLING, last * (ratio / (1 - ratio)).clamp(min=1.0), torch.inf)
+        return Estimate(value, stderr, torch.where(last <= _SETTLED * (1 + value.abs()), last, ahead))
 
 
 def mean_and_error(samples: Float[Tensor, "... probes"]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
@@ -83,7 +96,7 @@ def singular_quadrature(operator: Any, probes: int, steps: int, generator: torch
     """
     J = Products(operator)
     J = Products(operator.mT) if J.m < J.n else J
-    alphas, betas = [], []
+    alphas, betas, beyond = [], [], []
     random = directions(J, generator)
     chunks, steps = _starts(J, probes, steps, J.m + J.n, random)
     for start in chunks:
@@ -95,13 +108,15 @@ def singular_quadrature(operator: Any, probes: int, steps: int, generator: torch
             alpha.append(left.extend(J.push(right.last)))
         alphas.append(torch.stack(alpha, -1))
         betas.append(torch.stack(beta, -1) if beta else alphas[-1][..., :0])
+        beyond.append(right.beyond(J.pull(left.last)))
     B = torch.cat(alphas, 1).diag_embed() + torch.cat(betas, 1).diag_embed(offset=1)
 
-    def rule(count: int) -> tuple[Tensor, Tensor]:
-        _, nodes, Wh = svd(B[..., :count, :count])
-        return nodes, Wh[..., 0].square()
+    def rule(count: int) -> tuple[Tensor, Tensor, Tensor]:
+        W, nodes, Vh = svd(B[..., :count, :count])
+        return nodes, Vh[..., 0].square(), W[..., -1, :].abs()
 
-    return _quadrature(J, rule, steps)
+    broken = (torch.cat(alphas, 1) == 0).any(-1) | (torch.cat(betas, 1) == 0).any(-1)
+    return _quadrature(J, rule, steps, torch.cat(beyond, 1), broken)
 
 
 @torch.no_grad()
@@ -115,7 +130,7 @@ def eigenvalue_quadrature(operator: Any, probes: int, steps: int, generator: tor
         MemoryError: If the basis of one probe would not fit.
     """
     A = Products(operator)
-    alphas, betas = [], []
+    alphas, betas, beyond = [], [], []
     random = directions(A, generator)
     chunks, steps = _starts(A, probes, steps, A.n, random, symmetric=True)
     for start in chunks:
@@ -126,16 +141,17 @@ def eigenvalue_quadrature(operator: Any, probes: int, steps: int, generator: tor
             alpha.append((basis.last * image).sum(-2))
             if step < steps - 1:
                 beta.append(basis.extend(image))
+        beyond.append(basis.beyond(image))
         alphas.append(torch.stack(alpha, -1))
         betas.append(torch.stack(beta, -1) if beta else alphas[-1][..., :0])
     above = torch.cat(betas, 1).diag_embed(offset=1)
     T = torch.cat(alphas, 1).diag_embed() + above + above.mT
 
-    def rule(count: int) -> tuple[Tensor, Tensor]:
+    def rule(count: int) -> tuple[Tensor, Tensor, Tensor]:
         nodes, W = eigh(T[..., :count, :count])
-        return nodes, W[..., 0, :].square()
+        return nodes, W[..., 0, :].square(), W[..., -1, :].abs()
 
-    return _quadrature(A, rule, steps)
+    return _quadrature(A, rule, steps, torch.cat(beyond, 1), (torch.cat(betas, 1) == 0).any(-1))
 
 
 def hutchinson(
@@ -202,9 +218,13 @@ class _Basis:
         self._count += 1
         return torch.where(broken, 0.0, length)
 
+    def beyond(self, columns: Float[Tensor, "batch size probes"]) -> Float[Tensor, "batch probes"]:
+        """The length of what columns have beside the basis, which stays as it is."""
+        return self._beside(columns.mT).square().sum(-1).sqrt()
+
     def _beside(self, rows: Float[Tensor, "batch probes size"]) -> Float[Tensor, "batch probes size"]:
         kept = self._kept[:, :, : self._count]
-        for _ in range(3):
+        for _ in range(2):
             rows = rows - ((kept @ rows[..., None]).mT @ kept)[..., 0, :]
         return rows
 
@@ -234,11 +254,15 @@ def _starts(
     return iter(torch.split(start, fit, -1)), steps
 
 
-def _quadrature(J: Products, rule: Callable[[int], tuple[Tensor, Tensor]], steps: int) -> Quadrature:
-    nodes, weights = rule(steps)
-    halved = (nodes, weights) if steps == J.n else rule(math.ceil(steps / 2))
+def _quadrature(
+    J: Products, rule: Callable[[int], tuple[Tensor, Tensor, Tensor]], steps: int, beyond: Tensor, broken: Tensor
+) -> Quadrature:
+    """From the rule of so many steps (nodes, weights, share of the last vector), and its coupling to what is beyond."""
+    nodes, weights, last = rule(steps)
     floor = 4 * J.m**0.5 * J.eps * nodes.abs().amax((-2, -1), keepdim=True)
-    return Quadrature(nodes, weights, halved, floor, J.n, J)
+    half, quarter = rule(math.ceil(steps / 2)), rule(math.ceil(steps / 4))
+    exhausted = broken | (beyond <= floor[..., 0])
+    return Quadrature(nodes, weights, beyond[..., None] * last, (half[:2], quarter[:2]), exhausted, floor, J.n, J)
 
 
 def _check_least(name: str, count: Any) -> None:

@@ -1,10 +1,15 @@
 """The matrix-free engine against dense decompositions."""
 
+import math
+
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 from torch import Tensor
 
-from labkit import Linearization
+from labkit import Linearization, _lanczos, _operator
+from labkit._operator import Products
 from labkit.geometry import spectra
 from labkit.linearization import Jacobian
 
@@ -85,6 +90,221 @@ def test_generator_and_detachment() -> None:
     again = spectra.top_singular_values(J, 2, torch.Generator().manual_seed(3))
     assert torch.equal(first.right, again.right)
     assert not first.values.requires_grad
+
+
+def with_values(values: Tensor, m: int, n: int, seed: int = 0) -> Tensor:
+    """A matrix m × n with these singular values and random directions."""
+    U, V = (torch.linalg.qr(gaussian(size, len(values), seed=seed + size))[0] for size in (m, n))
+    return U * values @ V.mT
+
+
+def assert_honest(found: spectra.Singular, J: Tensor) -> None:
+    right = torch.linalg.svdvals(J.double())[..., : found.values.shape[-1]]
+    assert ((found.values - right).abs() <= found.residual).all()
+
+
+RANDOM = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=F64).sort(descending=True).values
+SPECTRA = {
+    "many ties on top": torch.cat([2 * torch.ones(20, dtype=F64), RANDOM]),
+    "a tie that k cuts": torch.cat([2 * torch.ones(3, dtype=F64), torch.ones(9, dtype=F64), 0.9 * RANDOM]),
+    "a cluster of 1e-3": 1 + 1e-3 * RANDOM,
+    "a cluster of 1e-6": 1 + 1e-6 * RANDOM,
+    "a cluster of 1e-10": 1 + 1e-10 * RANDOM,
+    "graded over 16 decades": 10 ** -torch.linspace(0, 16, 100, dtype=F64),
+    "one far above": torch.cat([torch.full((1,), 1e12, dtype=F64), RANDOM]),
+}
+
+
+@pytest.mark.parametrize("kind", SPECTRA)
+@pytest.mark.parametrize("k", [1, 5])
+def test_hard_spectra_are_exact_or_say_how_far_off(kind: str, k: int) -> None:
+    J = with_values(SPECTRA[kind], 260, 230)
+    found = spectra.top_singular_values(J, k)
+    assert_honest(found, J)
+    assert (found.residual <= 1e-9 * found.values[0]).all()
+
+
+@given(
+    m=st.integers(1, 24),
+    n=st.integers(1, 24),
+    exponent=st.integers(-300, 300),
+    seed=st.integers(0, 99),
+    part=st.floats(0.01, 1),
+)
+def test_any_size_scale_and_k(m: int, n: int, exponent: int, seed: int, part: float) -> None:
+    J, k = gaussian(m, n, seed=seed), math.ceil(part * min(m, n))
+    scale = math.exp(exponent)
+    found = spectra.top_singular_values(J * scale, k, torch.Generator().manual_seed(seed))
+    unscaled = spectra.Singular(found.values / scale, found.left, found.right, found.residual / scale)
+    check(unscaled, J, k)
+    assert_honest(unscaled, J)
+
+
+@pytest.mark.parametrize("exponent", [-700, -600, 600, 690])
+def test_scales_whose_squares_overflow(exponent: int) -> None:
+    J = gaussian(80, 60) * math.exp(exponent)
+    found = spectra.top_singular_values(J, 4)
+    torch.testing.assert_close(found.values, torch.linalg.svdvals(J)[:4], rtol=1e-12, atol=0)
+    assert ((found.residual > 0) & (found.residual < 1e-11 * found.values)).all()
+
+
+def test_float32_links_whose_product_nearly_underflows() -> None:
+    links = [1e-3 * gaussian(1, 50, 50, seed=seed) for seed in range(18)]
+    found = spectra.top_singular_values(Linearization([J.float() for J in links]), 3)
+    right = torch.linalg.svdvals(Linearization([J.float().double() for J in links]).dense())[:, :3]
+    assert right.max() < 1e-35
+    torch.testing.assert_close(found.values, right, rtol=1e-4, atol=0)
+
+
+def test_the_basis_is_cut_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    plain = _lanczos.orthonormal
+
+    def recording(block: Tensor, V: Tensor) -> Tensor:
+        seen.append(V.shape[-1] + block.shape[-1])
+        return plain(block, V)
+
+    monkeypatch.setattr(_lanczos, "orthonormal", recording)
+    J = with_values(torch.linspace(0.99, 1, 300, dtype=F64), 300, 300)
+    assert_honest(spectra.top_singular_values(J, 2), J)
+    assert len(seen) > 20
+    assert max(seen) == 6 * (2 + 4)
+
+
+def test_tolerance_stops_early_and_the_residual_tells() -> None:
+    J, products = gaussian(400, 300), 0
+
+    def counted(V: Tensor) -> Tensor:
+        nonlocal products
+        products += V.shape[-1]
+        return J @ V
+
+    lazy = Jacobian(counted, lambda U: J.mT @ U, torch.Size((1, 400, 300)), F64, J.device)
+    found = spectra.top_singular_values(lazy, 3, tolerance=1e-3)
+    few, products = products, 0
+    assert_honest(spectra.Singular(found.values[0], found.left[0], found.right[0], found.residual[0]), J)
+    assert 1e-8 < float((found.residual / found.values[:, :1]).max()) <= 1.1e-3
+    spectra.top_singular_values(lazy, 3)
+    assert few < products / 2
+
+
+def test_wrong_adjoint_shows_in_the_residual() -> None:
+    J = gaussian(40, 40)
+    lazy = Jacobian(lambda V: J @ V, lambda U: J @ U, torch.Size((1, 40, 40)), F64, J.device)
+    assert (spectra.top_singular_values(lazy, 2).residual > 0.1).all()
+
+
+def test_a_search_without_progress_ends() -> None:
+    J = with_values(torch.linspace(0.5, 1, 300, dtype=F64), 300, 300)
+    noise = torch.Generator().manual_seed(0)
+    steps = 0
+
+    def noisy(V: Tensor) -> Tensor:
+        nonlocal steps
+        steps += 1
+        return J @ V + 1e-6 * torch.randn(1, *V.shape[-2:], generator=noise, dtype=F64)
+
+    lazy = Jacobian(noisy, lambda U: J.mT @ U, torch.Size((1, 300, 300)), F64, J.device)
+    found = spectra.top_singular_values(lazy, 2)
+    assert steps < 200
+    assert (found.residual > 1e-8).all()
+    torch.testing.assert_close(found.values[0], torch.ones(2, dtype=F64), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_eigenpairs(which: str) -> None:
+    H = gaussian(3, 120, 120)
+    H = H + H.mT - 5 * torch.eye(120, dtype=F64)
+    found = spectra.top_eigenvalues(H, 6, which=which)
+    exact = torch.linalg.eigvalsh(H)
+    key = {"largest": exact, "smallest": -exact, "magnitude": exact.abs()}[which]
+    exact = exact.gather(-1, key.argsort(-1, descending=True))[:, :6]
+    torch.testing.assert_close(found.values, exact, rtol=0, atol=1e-11)
+    assert ((found.values - exact).abs() <= found.residual).all()
+    torch.testing.assert_close(H @ found.vectors, found.vectors * found.values[:, None], rtol=0, atol=1e-9)
+    unit = torch.eye(6, dtype=F64).expand(3, 6, 6)
+    torch.testing.assert_close(found.vectors.mT @ found.vectors, unit, rtol=0, atol=1e-12)
+    alone = spectra.top_eigenvalues(H[2], 6, which=which)
+    torch.testing.assert_close(alone.values, found.values[2], rtol=1e-12, atol=1e-12)
+
+
+def test_eigenvalues_beyond_the_rank_are_zero() -> None:
+    A = gaussian(50, 3)
+    found = spectra.top_eigenvalues(A @ A.mT, 5)
+    torch.testing.assert_close(found.values[3:], torch.zeros(2, dtype=F64), rtol=0, atol=1e-12)
+    assert (found.values[:3] > 10).all()
+    assert spectra.top_eigenvalues(torch.zeros(4, 4, dtype=F64), 2).values.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("operator", "k", "options", "message"),
+    [
+        (torch.ones(3, 4), 1, {}, "operator is 3 × 4; eigenvalues need a square symmetric one"),
+        (gaussian(9, 9), 1, {}, "operator differs from its transpose by 1 of its size; pass a symmetric one"),
+        (torch.eye(3), 4, {}, "k=4; a 3 × 3 operator has eigenvalues 1 … 3"),
+        (torch.eye(3), 1, {"which": "top"}, 'which=\'top\'; pass "largest", "smallest" or "magnitude"'),
+        (torch.eye(3), 1, {"tolerance": 0.0}, "tolerance=0.0; pass a relative residual between 0 and 1"),
+    ],
+)
+def test_eigenpairs_refuse(operator: Tensor, k: int, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spectra.top_eigenvalues(operator, k, **options)
+
+
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        ([[1.0]], "operator is a list; pass a linearization, or anything with shape"),
+        (torch.ones(3), r"operator is a Tensor of shape \(3,\); pass a linearization"),
+        (torch.ones(3, 3, dtype=torch.int64), "operator is of torch.int64; pass one of a real floating dtype"),
+        (torch.ones(3, 3, dtype=torch.complex64), "operator is of torch.complex64; pass one of a real floating"),
+    ],
+)
+def test_no_operator_is_refused(operator: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        spectra.top_singular_values(operator, 1)
+
+
+def test_non_finite_products_are_refused_with_the_sample() -> None:
+    J = gaussian(3, 6, 5)
+    J[1, 2, 3] = torch.inf
+    with pytest.raises(ValueError, match="operator gives NaN or infinity in sample 1; check the model"):
+        spectra.top_singular_values(J, 1)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, -1e-3])
+def test_impossible_tolerance_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="pass a relative residual between 0 and 1, or None for rounding"):
+        spectra.top_singular_values(torch.eye(3), 1, tolerance=tolerance)
+
+
+def test_zero_sample_is_named() -> None:
+    J = gaussian(3, 6, 5)
+    J[2] = 0
+    with pytest.raises(ValueError, match="operator is zero in sample 2, so no k is within its rank"):
+        spectra.top_singular_values(J, 1)
+
+
+def test_memory_is_refused_before_any_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(V: Tensor) -> Tensor:
+        raise AssertionError("a product was taken")
+
+    huge = Jacobian(never, never, torch.Size((2, 10**6, 10**6)), F64, torch.device("cpu"))
+    monkeypatch.setattr(_operator, "available_bytes", lambda device: 1e9)
+    said = r"the basis for k=2 .* needs 3.46 GB, 1 GB are free; 4 times fewer samples at once, or a smaller k, would do"
+    with pytest.raises(MemoryError, match=said):
+        spectra.top_singular_values(huge, 2)
+
+
+def test_products_keep_the_range_of_float32() -> None:
+    J = Products((1e-30 * gaussian(2, 5, 4)).float())
+    V = gaussian(2, 4, 3)
+    images = J.measure(V)
+    assert ((images.abs().amax((-2, -1)) < 1.01) & (images.abs().amax((-2, -1)) > 0.49)).all()
+    torch.testing.assert_close(J.times_scale(images), 1e-30 * gaussian(2, 5, 4) @ V, rtol=1e-5, atol=1e-36)
+    torch.testing.assert_close(
+        J.plus_log_scale(images[..., 0, 0].abs().log()), J.times_scale(images)[..., 0, 0].abs().log()
+    )
 
 
 @pytest.mark.parametrize("k", [0, -1, 21, True])

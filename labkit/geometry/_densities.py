@@ -30,6 +30,7 @@ class Density:
         stderr: (*batch, G), the standard error of `mean` over probes.
         zero: (*batch,), the mass that is zero to the rounding of products.
         zero_stderr: (*batch,), its standard error.
+        unresolved: (*batch,), mass within `mean`, at its low end, that more steps may find to be zero or smaller.
         bandwidth: standard deviation, in nats, of the Gaussian that every node was smoothed with.
     """
 
@@ -38,6 +39,7 @@ class Density:
     stderr: Float[Tensor, "*batch G"]
     zero: Float[Tensor, "*batch"]
     zero_stderr: Float[Tensor, "*batch"]
+    unresolved: Float[Tensor, "*batch"]
     bandwidth: float
 
 
@@ -72,7 +74,7 @@ def spectral_density(
     Every probe gives `steps` nodes and weights, which hold the first 2·steps - 1 moments of s² exactly; each node is
     smoothed to a Gaussian of `bandwidth` nats, so what is finer than that, or than the distance of the nodes, is not
     resolved. The n_0 - n_L values that are zero by size are counted exactly; of the others, `zero` holds what lies
-    within √n·eps of the largest, and a kernel that the steps have not yet told from small values shows as such.
+    within 4·√n·eps of the largest. Small values are seen last: `unresolved` is the mass of nodes that may yet be zero.
 
     Args:
         operator: as in `top_singular_values`.
@@ -83,7 +85,7 @@ def spectral_density(
         log_s: (G,), the grid to answer on; by default one of the sample's own, from end to end.
 
     Returns:
-        Density(log_s, mean, stderr, zero, zero_stderr, bandwidth).
+        Density(log_s, mean, stderr, zero, zero_stderr, unresolved, bandwidth).
 
     Raises:
         TypeError: If `operator` is none of these.
@@ -97,9 +99,8 @@ def spectral_density(
         (0.5, tensor(0.5000, dtype=torch.float64))
     """
     _check_positive(bandwidth)
-    if log_s is not None and (not isinstance(log_s, Tensor) or log_s.ndim != 1):
-        given = tuple(log_s.shape) if isinstance(log_s, Tensor) else type(log_s).__name__
-        raise ValueError(f"log_s is {given}; pass a tensor (G,), or None for a grid from end to end")
+    if log_s is not None and log_s.ndim != 1:
+        raise ValueError(f"log_s has shape {tuple(log_s.shape)}; pass (G,), or None for a grid from end to end")
     operator = as_operator(operator)
     rule = singular_quadrature(operator, probes, steps, generator)
     J, present = rule.products, rule.nodes > rule.floor
@@ -114,8 +115,11 @@ def spectral_density(
     weights = share * torch.where(present, rule.weights, 0.0)
     mean, stderr = _smoothed(nodes, weights, grid, widths)
     zero, zero_stderr = mean_and_error(1 - weights.sum(-1))
-    grid, mean, stderr, zero, zero_stderr = (J.unbatched(part) for part in (grid, mean, stderr, zero, zero_stderr))
-    return Density(grid, mean, stderr, zero, zero_stderr, bandwidth)
+    unresolved = torch.where(rule.nodes <= rule.residual, weights, 0.0).sum(-1).mean(-1)
+    grid, mean, stderr, zero, zero_stderr, unresolved = (
+        J.unbatched(part) for part in (grid, mean, stderr, zero, zero_stderr, unresolved)
+    )
+    return Density(grid, mean, stderr, zero, zero_stderr, unresolved, bandwidth)
 
 
 def eigenvalue_density(
@@ -172,8 +176,8 @@ def log_volume_estimate(
 ) -> Estimate:
     """½ tr log JᵀJ = Σ log s, the log-volume of `spectra.log_volume`, by Lanczos quadrature. Detached.
 
-    The rule lies above the truth on average, by at most about `truncation`: small singular values are what few steps
-    see last.
+    The rule lies above the truth on average, for small singular values are what few steps see last; of a chain as deep
+    as its width they see little, and `truncation` then is inf. Where the links are dense, `log_volume` is exact.
 
     Args:
         operator: as in `top_singular_values`.
