@@ -1,6 +1,6 @@
 """Orthonormal frames of tangent spaces, first = Q R, from which all curvature is read without inverting a metric.
 
-Columns are brought to one length before their rank is judged, so that the scale of a direction is not taken for its loss.
+Columns are brought to one length before their rank is judged, so that a small direction is not taken for a lost one.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def normal_part(
 ) -> Float[Tensor, "*links batch n k k"]:
     """What a second derivative has at right angles to the tangent space that Q spans."""
     flat = second.flatten(-2)
-    return (flat - Q @ (Q.mT @ flat)).unflatten(-1, second.shape[-2:])
+    return (flat - Q @ (Q.mT @ flat)).reshape(second.shape)
 
 
 def in_frame(
@@ -69,7 +69,7 @@ def _check_rank(R: Tensor, lengths: Tensor, tolerance: float, where: Callable[[i
     sample, k = int(lost.any(1).nonzero()[0]), R.shape[-1]
     direction = svd(R[sample])[2][-1] / lengths[sample]
     direction = direction / direction[direction.abs().argmax()]
-    entries = ", ".join(f"{float(entry):.3g}" for entry in direction[:8]) + (", …" if k > 8 else "")
+    entries = ", ".join(f"{round(float(entry), 3) + 0.0:g}" for entry in direction[:8]) + (", …" if k > 8 else "")
     raise ValueError(
         f"the metric has rank {k - int(lost[sample].sum())} of k = {k} {where(sample)}: it loses the direction "
         f"[{entries}] of the basis; leave that out of the basis, or take another point"

@@ -54,11 +54,11 @@ def images(chain: Chain, path: Tensor, depths: Iterable[int] | None) -> list[Ten
         if not preflight.is_known(link):
             preflight.check_modes(link, link_name)
     found: list[list[Tensor]] = [[] for _ in asked]
-    for block in path.flatten(0, 1).split(_BLOCK):
+    for block in torch.split(path.flatten(0, 1), _BLOCK):
         states = chain.states(block)
         for kept, depth in zip(found, asked, strict=True):
             kept.append(states[depth].flatten(1))
-    curves = [torch.cat(kept).unflatten(0, path.shape[:2]) for kept in found]
+    curves = [torch.cat(kept).reshape(*path.shape[:2], -1) for kept in found]
     for depth, points in zip(asked, curves, strict=True):
         _check_finite(points, f"its image at depth {depth}")
     return curves

@@ -117,7 +117,7 @@ def _distinct(x: Tensor, h: Tensor) -> Tensor:
     if _apart(x, h, everyone[:-1], everyone[1:]).all():
         return everyone
     kept = everyone[:1]
-    for point in everyone[1:].split(1):
+    for point in torch.split(everyone[1:], 1):
         if _apart(x, h, kept[-1:], point).all():
             kept = torch.cat([kept, point])
     return kept
@@ -134,4 +134,5 @@ def _rounding(points: Tensor) -> float:
 
 
 def _steps(points: Tensor, order: Tensor) -> Tensor:
-    return points[order].diff(dim=0).norm(dim=-1)
+    lengths: Tensor = torch.linalg.vector_norm(points[order].diff(dim=0), dim=-1)
+    return lengths

@@ -1,8 +1,8 @@
-"""Curvature of the image of a chain: of a jet at one point, and along paths and loops where f is asked at many points.
+"""Curvature of the image of a chain: from a jet at a point, and along paths and loops, where f is asked at many points.
 
-Gauss' equation reads it off two derivatives; every number holds for the k directions of the jet's basis only: the scalar
-curvature of a slice is not that of the data's manifold. All is computed in float64 and returned in the dtype of the jet,
-whose own rounding is magnified by the condition number of `jet.first`, up to its square.
+Gauss' equation reads it off two derivatives, in float64, for the k directions of the jet's basis and no others: the
+curvature of a slice is not that of the data's manifold. What rounding the jet's own dtype leaves is magnified by the
+condition number of `jet.first`, up to its square; the result has the dtype of the jet.
 """
 
 from dataclasses import dataclass
@@ -107,13 +107,12 @@ def christoffel(jet: AnyJet) -> Float[Tensor, "batch k k k"]:
     """
     _check(jet)
     Q, R = tangent_frame(jet.first)
-    k = R.shape[-1]
     tangent = Q.mT @ lift(jet.second).flatten(-2)
-    return (inverse_triangular(R) @ tangent).unflatten(-1, (k, k)).to(jet.second)
+    return (inverse_triangular(R) @ tangent).reshape(-1, *3 * R.shape[-1:]).to(jet.second)
 
 
 def riemann(jet: AnyJet) -> Float[Tensor, "batch k k k k"]:
-    """The Riemann tensor by Gauss' equation, R_ijkl = ⟨II_ik, II_jl⟩ − ⟨II_il, II_jk⟩; on the unit sphere R_0101 = det g.
+    """The Riemann tensor by Gauss' equation, R_ijkl = ⟨II_ik, II_jl⟩ − ⟨II_il, II_jk⟩; R_0101 = det g on unit spheres.
 
     Returns:
         (B, k, k, k, k), all indices lowered, in the coordinates of the jet's basis.
@@ -212,7 +211,8 @@ def sectional_curvature(jet: AnyJet, u: Tensor, v: Tensor) -> Float[Tensor, "bat
     plane = torch.stack(columns, -1)
     if plane.shape[-2] < 2:
         raise ValueError("jet has k = 1 direction, which spans no plane; pass a basis of k >= 2")
-    _, R_plane = tangent_frame((R @ plane).to(jet.first.dtype), lambda sample: f"on the plane of u and v, sample {sample}")
+    spanned = (R @ plane).to(jet.first.dtype)
+    _, R_plane = tangent_frame(spanned, lambda sample: f"on the plane of u and v, sample {sample}")
     form = plane.mT[:, None] @ normal_part(Q, lift(jet.second)) @ plane[:, None]
     return (_pair_sums(in_frame(form, R_plane)[None])[:, 0, 0] / 2).to(jet.second)
 
@@ -238,8 +238,8 @@ def bill(jet: AnyJet) -> Float[Tensor, "batch links links"]:
         >>> jet = chain.jet(torch.zeros(3, 2), by_link=True)
         >>> torch.allclose(bill(jet).sum((1, 2)), scalar_curvature(jet), atol=1e-4)
         True
-        >>> bill(jet)[:, 0].abs().max()  # an affine link bends nothing
-        tensor(0.)
+        >>> bool((bill(jet)[:, 0] == 0).all())  # an affine link bends nothing
+        True
     """
     _check(jet)
     if jet.parts is None:
@@ -280,7 +280,7 @@ def curve_geometry(jet: AnyJet) -> CurveGeometry:
     return CurveGeometry(*(found.to(jet.second) for found in (speed, bend, bend * speed)))
 
 
-def _check(jet: Jet) -> None:
+def _check(jet: AnyJet) -> None:
     if not isinstance(jet, Jet):
         raise TypeError(f"jet is a {type(jet).__name__}; pass chain.jet(x)")
     for name, derivative in (("second", jet.second), ("parts", jet.parts)):
@@ -288,7 +288,7 @@ def _check(jet: Jet) -> None:
             raise ValueError(f"jet.{name} holds NaN or infinity; repair these points, or take a wider dtype")
 
 
-def _normal_form(jet: Jet) -> Float[Tensor, "batch n k k"]:
+def _normal_form(jet: AnyJet) -> Float[Tensor, "batch n k k"]:
     """II in an orthonormal frame of the image, in float64."""
     _check(jet)
     Q, R = tangent_frame(jet.first)

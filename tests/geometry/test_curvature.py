@@ -1,4 +1,4 @@
-"""Pointwise curvature against exact symbolic references, closed forms, Christoffel derivatives and its own identities."""
+"""Pointwise curvature against exact symbolic references, closed forms, derivatives of the metric and its identities."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from torch.func import jacfwd, vmap
 from labkit import Chain
 from labkit.geometry import curvature
 from labkit.jets import Jet
+from labkit.networks import mlp
 
 F64 = torch.float64
 REFERENCE = json.loads((Path(__file__).parents[2] / "data/reference/curvature.json").read_text())["immersions"]
@@ -161,13 +162,14 @@ class TestClosedForms:
         torch.testing.assert_close(curvature.mean_curvature(jet), -jet.value)  # minimal in the sphere
 
     def test_a_chart_of_space_is_flat(self) -> None:
-        jet = jet_of(lambda x: x + 0.3 * torch.sin(gaussian(3, 3) @ x), gaussian(4, 3, seed=2))
+        A = gaussian(3, 3)
+        jet = jet_of(lambda x: x + 0.3 * torch.sin(A @ x), gaussian(4, 3, seed=2))
         assert curvature.riemann(jet).abs().max() < 1e-26  # II is rounding, and curvature its square
         assert curvature.christoffel(jet).abs().max() > 0.01
 
     @pytest.mark.parametrize(("d", "sigma", "zeta"), [(2, 1.0, 1.0), (2, 1.4, 0.5)])
     def test_infinitely_wide_layers_of_erf(self, d: int, sigma: float, zeta: float) -> None:
-        """Zavatone-Veth et al. 2023; the mean over weights and biases is exact quadrature, hence itself an immersion."""
+        """Zavatone-Veth et al. 2023; the mean over weights is quadrature, hence itself an immersion."""
         nodes, weights = gauss_hermite(32)
         grid = torch.cartesian_prod(*[nodes] * (d + 1))
         mass = torch.cartesian_prod(*[weights] * (d + 1)).prod(-1).sqrt()
@@ -263,19 +265,21 @@ class TestGaussBonnet:
     """∫ K dA = 2π χ on closed surfaces, however a network deforms them."""
 
     @staticmethod
-    def deform(x: Tensor) -> Tensor:
-        return torch.cat([x + 0.3 * torch.tanh(gaussian(3, 3, seed=1) @ x), 0.4 * torch.tanh(gaussian(2, 3, seed=2) @ x)])
+    def integral(surface: Immersion, points: Tensor, weights: Tensor) -> float:
+        A, B = gaussian(3, 3, seed=1), gaussian(2, 3, seed=2)
 
-    def integral(self, surface: Immersion, points: Tensor, weights: Tensor) -> float:
-        jet = jet_of(lambda x: self.deform(surface(x)), points)
+        def deform(x: Tensor) -> Tensor:
+            return torch.cat([x + 0.3 * torch.tanh(A @ x), 0.4 * torch.tanh(B @ x)])
+
+        jet = jet_of(lambda x: deform(surface(x)), points)
         area = (jet.first.mT @ jet.first).det().sqrt()
         assert curvature.scalar_curvature(jet).std() > 0.1
         return float((weights * area * curvature.scalar_curvature(jet) / 2).sum())
 
     def test_torus(self) -> None:
-        angle = torch.arange(64, dtype=F64) * 2 * math.pi / 64
-        found = self.integral(torus, torch.cartesian_prod(angle, angle), torch.tensor((2 * math.pi / 64) ** 2))
-        assert found == pytest.approx(0, abs=1e-7)
+        angle = torch.arange(112, dtype=F64) * 2 * math.pi / 112
+        found = self.integral(torus, torch.cartesian_prod(angle, angle), torch.tensor((2 * math.pi / 112) ** 2))
+        assert found == pytest.approx(0, abs=1e-9)
 
     def test_sphere(self) -> None:
         off = torch.arange(1, 40, dtype=F64)
@@ -329,7 +333,7 @@ class TestBill:
 
     def test_without_parts(self) -> None:
         jet = random_jet(2, 6, 3)
-        with pytest.raises(ValueError, match=r"jet has no parts by link; ask for them with chain\.jet\(x, by_link=True\)"):
+        with pytest.raises(ValueError, match=r"jet has no parts by link; ask for .* chain\.jet\(x, by_link=True\)"):
             curvature.bill(Jet(jet.value, jet.first, jet.second))
 
 
@@ -350,6 +354,24 @@ class TestCurves:
         line = jet_of(lambda t: torch.cat([t.exp(), -2 * t.exp(), t.exp() / 3]), t)
         assert curvature.curve_geometry(line).curvature.max() < 1e-14
         assert curvature.scalar_curvature(helix).eq(0).all()  # a curve has no inner curvature, not even of rounding
+
+    def test_a_great_circle_in_random_networks(self) -> None:
+        """Poole et al. 2016: κ̄² = N κ² → 3 χ_2/χ_1² + κ̄²/χ_1 and ḡ → χ_1 ḡ, of four networks of width 1000."""
+        q_star, chi_1, chi_2 = 4.079123875282, 1.585224765006, 1.196041291424278  # of tanh at (2.5, 0.3)
+        t = torch.arange(8, dtype=F64)[:, None] * math.pi / 4
+        speeds, bends = [], []
+        for seed in range(4):
+            axes = torch.linalg.qr(gaussian(1000, 2, seed=seed)).Q.mT * (1000 * q_star) ** 0.5
+            layers = mlp(4, 1000, "tanh", sigma_w=2.5, sigma_b=0.3, seed=seed, dtype=F64).requires_grad_(False)
+            chain = Chain([lambda t, axes=axes: torch.cat([t.cos(), t.sin()], 1) @ axes, *layers])
+            along = [curvature.curve_geometry(jet) for jet in list(chain.jets(t))[1:]]
+            speeds.append(torch.stack([each.speed.square().mean() / 1000 for each in along]))
+            bends.append(torch.stack([each.curvature.square().mean() * 1000 for each in along]))
+        g, bend = q_star, 1 / q_star
+        for depth in range(5):
+            assert float(torch.stack(speeds)[:, depth].mean()) == pytest.approx(g, rel=0.1)
+            assert float(torch.stack(bends)[:, depth].mean()) == pytest.approx(bend, rel=0.1)
+            g, bend = chi_1 * g, 3 * chi_2 / chi_1**2 + bend / chi_1
 
     def test_surfaces_are_refused(self) -> None:
         with pytest.raises(ValueError, match=r"jet has k = 2 directions; a curve has one, from a basis \(n_0, 1\)"):
@@ -374,7 +396,9 @@ class TestNumbers:
 
         def function(first: Tensor, parts: Tensor) -> Tensor | tuple[Tensor, ...]:
             moved = Jet(jet.value, first, parts.sum(0), parts)
-            return tuple(vars(curvature.curve_geometry(moved)).values()) if name not in POINTWISE else POINTWISE[name](moved)
+            if name in POINTWISE:
+                return POINTWISE[name](moved)
+            return tuple(vars(curvature.curve_geometry(moved)).values())
 
         assert torch.autograd.gradcheck(function, (jet.first.requires_grad_(), jet.parts.requires_grad_()))
 
@@ -404,13 +428,13 @@ class TestNumbers:
         assert curvature.scalar_curvature(jet).item() == pytest.approx(20, rel=1e-12)
         assert curvature.bill(jet).item() == pytest.approx(20, rel=1e-12)
 
-    def test_nearly_dependent_columns_keep_half_their_digits(self) -> None:
-        """A linear change of coordinates of condition 1e4 costs its square in rounding, about 1e-8 of |II|²."""
+    def test_nearly_dependent_columns_cost_the_square_of_their_condition(self) -> None:
         jet = random_jet(3, 6, 2)
         A = torch.tensor([[1.0, 1.0], [1.0, 1.0001]], dtype=F64)
         sheared = Jet(jet.value, jet.first @ A, A.mT @ jet.second @ A)
-        found, expected = curvature.scalar_curvature(sheared), curvature.scalar_curvature(jet)
-        assert (found - expected).abs().max() <= 1e-7 * expected.abs().max()
+        error = (curvature.scalar_curvature(sheared) - curvature.scalar_curvature(jet)).abs()
+        size = curvature.second_fundamental_form(jet).square().sum((1, 2, 3))
+        assert (error <= 1e-15 * torch.linalg.cond(sheared.first) ** 2 * size).all()
 
 
 class TestBadInput:
@@ -419,13 +443,13 @@ class TestBadInput:
         jet = random_jet(3, 5, 2)
         first = jet.first.clone()
         first[2, :, 1] = -2 * first[2, :, 0]
-        with pytest.raises(ValueError, match=r"rank 1 of k = 2 in sample 2: it loses the direction \[1, 0\.5\] of the b"):
+        with pytest.raises(ValueError, match=r"rank 1 of k = 2 in sample 2: it loses the direction \[1, 0\.5\]"):
             POINTWISE[name](Jet(jet.value, first, jet.second, jet.parts))
 
     def test_a_dead_direction_is_named(self) -> None:
         jet = random_jet(2, 5, 3)
         jet.first[0, :, 1] = 0
-        with pytest.raises(ValueError, match=r"rank 2 of k = 3 in sample 0: it loses the direction \[-?0, 1, -?0\]"):
+        with pytest.raises(ValueError, match=r"rank 2 of k = 3 in sample 0: it loses the direction \[0, 1, 0\]"):
             curvature.riemann(jet)
 
     def test_rank_is_judged_by_the_dtype_of_the_jet(self) -> None:
@@ -437,7 +461,7 @@ class TestBadInput:
             curvature.scalar_curvature(Jet(jet.value.float(), first.float(), jet.second.float()))
 
     def test_more_directions_than_outputs(self) -> None:
-        with pytest.raises(ValueError, match="rank at most 2 of k = 3, as the output has 2 entries; pass a basis of k <= 2"):
+        with pytest.raises(ValueError, match=r"rank at most 2 of k = 3, as the output has 2 .* k <= 2"):
             curvature.christoffel(random_jet(1, 2, 3))
 
     @pytest.mark.parametrize("field", ["first", "second", "parts"])
@@ -449,19 +473,20 @@ class TestBadInput:
 
     @pytest.mark.parametrize("name", POINTWISE)
     def test_no_jet(self, name: str) -> None:
-        with pytest.raises((TypeError, AttributeError), match=r"jet is a Tensor; pass chain\.jet\(x\)|has no attribute"):
-            POINTWISE[name](torch.zeros(2, 3))
+        directions = [torch.ones(2)] * 2 if name == "sectional_curvature" else []
+        with pytest.raises(TypeError, match=r"jet is a str; pass chain\.jet\(x\)"):
+            getattr(curvature, name)("jet", *directions)
 
     def test_planes_that_are_none(self) -> None:
         jet = random_jet(2, 5, 3)
         with pytest.raises(ValueError, match=r"rank 1 of k = 2 on the plane of u and v, sample 0"):
             curvature.sectional_curvature(jet, torch.ones(3, dtype=F64), -torch.ones(3, dtype=F64))
-        with pytest.raises(ValueError, match=r"u has shape \(2,\); pass coordinates in the jet's basis, \(3,\) or \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"u has shape \(2,\); pass coordinates .*, \(3,\) or \(2, 3\)"):
             curvature.sectional_curvature(jet, torch.ones(2), torch.ones(3))
         with pytest.raises(ValueError, match="k = 1 direction, which spans no plane"):
             curvature.sectional_curvature(random_jet(2, 5, 1), torch.ones(1), torch.ones(1))
 
-    def test_a_riemann_tensor_that_would_not_fit(self) -> None:
-        jet = Jet(torch.zeros(1, 3000), torch.zeros(1, 3000, 2500), torch.zeros(1, 1, 1, 1).expand(1, 3000, 2500, 2500))
-        with pytest.raises(MemoryError, match=r"k = 2500 directions at 1 points needs 9\.38e\+05 GB.*ask for ricci"):
-            curvature.riemann(jet)
+    def test_a_riemann_tensor_that_would_not_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(curvature, "available_bytes", lambda device: 1e6)
+        with pytest.raises(MemoryError, match=r"k = 60 directions at 1 points needs 0\.311 GB, 0\.001 GB are free"):
+            curvature.riemann(random_jet(1, 61, 60, links=1))
