@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from labkit.chain import Chain
+from labkit.geometry._connecting import Geodesic, geodesic
+from labkit.geometry._shooting import Shot, shoot
+from labkit.geometry._transport import parallel_transport
 
-__all__ = ["curve_length", "missing_length"]
+__all__ = ["Geodesic", "Shot", "curve_length", "geodesic", "missing_length", "parallel_transport", "shoot"]
 
 
 def curve_length(chain: Chain, path: Tensor, *, depths: Iterable[int] | None = None) -> Tensor:

@@ -1,0 +1,104 @@
+"""The exponential map: where a geodesic of the pullback metric goes that starts with a given velocity.
+
+It is ẍ = −g⁻¹ Jᵀ D²f(ẋ, ẋ), so that only second derivatives along one direction are needed, no Christoffel symbols.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from labkit._linalg import lift
+from labkit.chain import Chain
+from labkit.geometry._flow import flow
+from labkit.geometry._patch import check_immersed, check_same, patch_at
+
+__all__ = ["Shot", "shoot", "tolerance_of"]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Geodesics that start with given velocities.
+
+    Attributes:
+        path: (B, T, *s), at T equal moments of [0, time]; the last is the exponential of time · v.
+        velocity: (B, T, *s), dx/dt at the same moments.
+        converged: (B,), whether all of the time passed at constant speed; where it did not, as at a kink, at the border
+            of the domain or where the metric loses rank, the path is not to be trusted and stays where it got stuck.
+    """
+
+    path: Float[Tensor, "batch time *s"]
+    velocity: Float[Tensor, "batch time *s"]
+    converged: Bool[Tensor, "batch"]
+
+
+def tolerance_of(x: Tensor) -> float:
+    """The error of a step, relative to the way of a unit of time, that the dtype of x allows."""
+    return 1e-9 if x.dtype == torch.float64 else 20 * torch.finfo(x.dtype).eps
+
+
+def shoot(
+    chain: Chain,
+    x: Tensor,
+    v: Tensor,
+    time: float = 1.0,
+    *,
+    points: int = 64,
+    basis: Tensor | None = None,
+    tolerance: float | None = None,
+    max_steps: int = 1000,
+    progress: bool = True,
+) -> Shot:
+    """Follow the geodesics that start at x with velocity v; steps adapt to each sample by itself.
+
+    Args:
+        chain: maps (B, *s) to (B, *s'), smooth and with a metric of full rank along the way.
+        x: (B, *s), floating.
+        v: (B, *s), tangent vectors at x in input coordinates.
+        time: how long; negative goes backwards.
+        points: T ≥ 2, moments at which the path is given.
+        basis: orthonormal columns (B, n, k) or (n, k) of the plane that the path is kept in; all inputs by default.
+        tolerance: the error of a step relative to the whole way; 1e-9 in float64, 2.4e-6 in float32 by default.
+        max_steps: steps tried at most.
+        progress: whether a bar shows after two seconds.
+
+    Returns:
+        The shots, detached, in the dtype of x.
+
+    Raises:
+        ValueError: at a kink, where the metric at x has no inverse, or for arguments that do not fit.
+        TypeError: if v is of another dtype than x.
+
+    Example:
+        >>> def sphere(x):
+        ...     latitude, longitude = x.unbind(1)
+        ...     circle = torch.stack([longitude.cos(), longitude.sin()], 1)
+        ...     return torch.cat([latitude.cos()[:, None] * circle, latitude.sin()[:, None]], 1)
+        >>> shot = shoot(Chain([sphere]), torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), points=3)
+        >>> shot.path[0, -1], shot.converged
+        (tensor([0., 1.]), tensor([True]))
+    """
+    patch = patch_at(chain, x, basis)
+    check_same(x, v, "v")
+    if not math.isfinite(time) or time == 0:
+        raise ValueError(f"time is {time}; a number other than 0 would do")
+    if points < 2 or max_steps < 1:
+        raise ValueError(f"points is {points} and max_steps {max_steps}; at least 2 and 1 would do")
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance is {tolerance}; a positive number such as 1e-9 would do")
+    speed = patch.components(lift(v.detach()).flatten(1), v, "v")
+    start = torch.zeros_like(speed)
+    check_immersed(patch.frames(start)[1], "x", x.dtype)
+    if not patch.is_smooth(start):
+        raise ValueError(
+            "chain has a kink near x, where no acceleration is defined; join points by geodesic(), whose polygons need "
+            "none, or use smooth activations"
+        )
+    tolerance = tolerance_of(x) if tolerance is None else tolerance
+    found = flow(patch, start, time * speed, points, tolerance, max_steps, progress)
+    velocity = found.velocity / time
+    pace = (patch.frames(found.path)[1] @ velocity[..., None])[..., 0].norm(dim=-1)
+    steady = (pace - pace[:, :1]).abs().amax(1) <= 1e4 * tolerance * pace[:, 0]
+    return Shot(patch.points(found.path), patch.vectors(velocity), (found.arrived & steady).to(x.device))
