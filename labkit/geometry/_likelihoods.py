@@ -5,7 +5,7 @@ The root is applied and never built, and keeps its digits where a classifier is 
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Likelihood(Protocol):
     def check_outputs(self, f: Tensor) -> None:
         """Raises ValueError where f cannot be its outputs."""
 
-    def check_labels(self, f: Tensor, y: Tensor) -> None:
+    def check_labels(self, f: Tensor, y: Any) -> None:
         """Raises ValueError or TypeError where y cannot be labels of f."""
 
 
@@ -52,7 +52,7 @@ class Gaussian:
     def check_outputs(self, f: Tensor) -> None:
         _check_finite(f)
 
-    def check_labels(self, f: Tensor, y: Tensor) -> None:
+    def check_labels(self, f: Tensor, y: Any) -> None:
         _check_shape(y, f.shape, "one an output")
 
 
@@ -70,7 +70,7 @@ class Bernoulli:
     def check_outputs(self, f: Tensor) -> None:
         _check_finite(f)
 
-    def check_labels(self, f: Tensor, y: Tensor) -> None:
+    def check_labels(self, f: Tensor, y: Any) -> None:
         _check_shape(y, f.shape, "one an output")
         if not bool(((y == 0) | (y == 1)).all()):
             raise ValueError('labels holds other numbers than 0 and 1, which are all that "bernoulli" can give')
@@ -100,7 +100,7 @@ class Categorical:
             )
         _check_finite(f.masked_fill(f.isneginf(), 0.0))  # a class that is ruled out is no fault
 
-    def check_labels(self, f: Tensor, y: Tensor) -> None:
+    def check_labels(self, f: Tensor, y: Any) -> None:
         _check_shape(y, f.shape[:-1], "one class a position")
         if y.is_floating_point() or y.dtype == torch.bool:
             raise TypeError(f"labels is {y.dtype}; pass the classes as integers")

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,11 +20,37 @@ from labkit._linalg import lift, triangular_factor
 from labkit._memory import available_bytes
 from labkit._preflight import is_batch_coupled, is_known, leave_as_it_was
 from labkit.geometry._likelihoods import Likelihood
-from labkit.linearization import Jacobian
 
-__all__ = ["ScoreRows"]
+__all__ = ["RowOperator", "ScoreRows"]
 
 _CHUNK = 2**27  # bytes of rows made at once
+
+
+@dataclass(frozen=True)
+class RowOperator:
+    """R as an operator for the matrix-free engine.
+
+    Attributes:
+        push: one column (P,) to (n,).
+        pull: one column (n,) to (P,), the adjoint of `push`.
+        shape: (n, P).
+        dtype: of the columns.
+        device: where they live.
+    """
+
+    push: Callable[[Tensor], Tensor]
+    pull: Callable[[Tensor], Tensor]
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def mT(self) -> "RowOperator":
+        """The adjoint operator (P, n)."""
+        return RowOperator(self.pull, self.push, self.shape[::-1], self.dtype, self.device)
+
+    def __matmul__(self, columns: Tensor) -> Tensor:
+        return torch.stack([self.push(column) for column in columns.unbind(-1)], -1)
 
 
 class ScoreRows:
@@ -91,8 +118,8 @@ class ScoreRows:
             T = triangular_factor(torch.cat([T, lift(block)]))
         return T
 
-    def operator(self) -> Jacobian:
-        """R as an operator (1, n, P) from products alone; detached.
+    def operator(self) -> "RowOperator":
+        """R as an operator from products alone; detached.
 
         One graph serves all products: J v is the derivative of u ↦ ⟨Jᵀ u, v⟩, which is linear. A model without second
         derivatives is pushed through row by row.
@@ -106,30 +133,23 @@ class ScoreRows:
         reached = [index for index, gradient in enumerate(pulled) if gradient.requires_grad]
         value = f.detach()
 
-        def push_once(column: Tensor) -> Tensor:
+        def push(column: Tensor) -> Tensor:
             v = list(self.as_parameters(column).values())
             ends, heads = [pulled[i] for i in reached], [v[i] for i in reached]
             (z,) = torch.autograd.grad(ends, u, heads, retain_graph=True, materialize_grads=True)
             return self._weigh_transposed(value, z, self._labels).reshape(-1).to(self.dtype) / math.sqrt(B)
 
-        def pull_once(column: Tensor) -> Tensor:
+        def push_by_rows(column: Tensor) -> Tensor:
+            with torch.no_grad():
+                return torch.cat([rows @ column for rows in self.chunks()])
+
+        def pull(column: Tensor) -> Tensor:
             w = self._weigh(value, column.reshape(B, -1), self._labels)
             gradients = torch.autograd.grad(f, inputs, w, retain_graph=True, materialize_grads=True)
             return self._flat(gradients) / math.sqrt(B)
 
-        def push(columns: Tensor) -> Tensor:
-            return torch.stack([push_once(column) for column in columns[0].unbind(-1)], -1)[None]
-
-        def push_by_rows(columns: Tensor) -> Tensor:
-            with torch.no_grad():
-                return torch.cat([rows @ columns[0] for rows in self.chunks()])[None]
-
-        def pull(columns: Tensor) -> Tensor:
-            return torch.stack([pull_once(column) for column in columns[0].unbind(-1)], -1)[None]
-
-        twice = self._is_adjoint(push_once, pull_once)
-        shape = torch.Size((1, *self.shape))
-        return Jacobian(push if twice else push_by_rows, pull, shape, self.dtype, self.device)
+        twice = self._is_adjoint(push, pull)
+        return RowOperator(push if twice else push_by_rows, pull, torch.Size(self.shape), self.dtype, self.device)
 
     def as_flat(self, v: object, what: str) -> Tensor:
         """One vector (P,) of a dictionary like the parameters; TypeError or ValueError where it is none."""
@@ -170,6 +190,12 @@ class ScoreRows:
             if rows is None:
                 each = [self._rows_of_one(x[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(x))]
                 rows = torch.stack(each)
+        broken = (~rows.detach().flatten(1).sum(1).isfinite()).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(
+                f"the model has no finite derivative in its parameters at sample {samples.start + broken[0]}; move x off "
+                "that point or use smaller weights"
+            )
         return rows.flatten(0, 1) / math.sqrt(len(self._x))
 
     def _rows_by_vmap(self, x: Tensor, y: Tensor | None) -> Tensor | None:
@@ -244,10 +270,9 @@ class ScoreRows:
         score = self._likelihood.score(wide, y)
         return (score * z).reshape(len(f), -1).sum(-1)
 
-    def _outputs(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def _outputs(self, parameters: Mapping[str, Tensor], x: Tensor) -> Any:
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        out: Tensor = functional_call(self._model, {**parameters, **buffers}, (x.clone(),))
-        return out
+        return functional_call(self._model, {**parameters, **buffers}, (x.clone(),))
 
     def _flat(self, parts: Any) -> Tensor:
         dense = [part.to_dense() if part.layout != torch.strided else part for part in parts]
@@ -277,7 +302,7 @@ class ScoreRows:
 
     def _check_behaviour(self) -> Tensor:
         """The outputs; refuses a model that loses the batch, is random, mixes samples, or has no derivative."""
-        run: Callable[[Tensor], Tensor] = lambda x: self._outputs(self.parameters, x)  # noqa: E731
+        run: Callable[[Tensor], Any] = lambda x: self._outputs(self.parameters, x)  # noqa: E731
         x = self._x.detach()
         with self._settled():
             with torch.enable_grad():

@@ -4,21 +4,23 @@ Labels are the model's own, summed and never sampled; the empirical Fisher, whos
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labkit._lanczos import singular_triplets
+from labkit._lanczos import Eigen, singular_triplets
 from labkit._linalg import lift, qr, svd, svdvals
+from labkit.geometry._densities import Density, spectral_density
 from labkit.geometry._likelihoods import as_likelihood
-from labkit.geometry._score_rows import ScoreRows
+from labkit.geometry._score_rows import RowOperator, ScoreRows
 from labkit.linearization import Linearization
 
 __all__ = [
+    "Density",
     "Eigen",
+    "density",
     "empirical_matrix",
     "empirical_product",
     "empirical_spectrum",
@@ -39,21 +41,6 @@ if TYPE_CHECKING:
     Parameters = Mapping[str, Tensor]
 else:
     Model = Samples = Likelihood = Number = Parameters = object  # bad input meets the sentences, not a type checker
-
-
-@dataclass(frozen=True)
-class Eigen:
-    """The largest eigenvalues of a Fisher matrix, descending, with their vectors; all detached, in float64.
-
-    Attributes:
-        values: (k,).
-        vectors: (P, k), orthonormal columns in the order of the parameters.
-        residual: (k,), ‖F v − λ v‖: by it, at most, an eigenvalue of F differs from λ.
-    """
-
-    values: Float[Tensor, " k"]
-    vectors: Float[Tensor, "p k"]
-    residual: Float[Tensor, " k"]
 
 
 def matrix(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, "p p"]:
@@ -179,14 +166,54 @@ def top_eigenvalues(
 
     Raises:
         ValueError, TypeError: As in `matrix`, or if k exceeds the rank.
+        MemoryError: If the basis of some 6 (k + 4) vectors would not fit.
 
     Example:
         >>> top_eigenvalues(nn.Linear(3, 1), torch.eye(3), "gaussian", 1).values.round(decimals=6)
         tensor([1.3333], dtype=torch.float64)
     """
     rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
-    found = singular_triplets(rows.operator(), k, generator)
-    return Eigen(found.values[0].square(), found.right[0], found.residual[0] * found.values[0])
+    found = singular_triplets(_nonzero_operator(rows), k, generator)
+    return Eigen(found.values.square(), found.right, found.residual * found.values)
+
+
+def density(
+    model: Model,
+    x: Samples,
+    likelihood: Likelihood,
+    probes: int = 16,
+    steps: int = 64,
+    *,
+    variance: Number = 1.0,
+    generator: torch.Generator | None = None,
+    bandwidth: float = 0.1,
+) -> Density:
+    """The density of s = √λ, λ the eigenvalues of the Fisher matrix, by stochastic Lanczos: for large models.
+
+    Args:
+        model: as in `matrix`, and so are x, likelihood and variance.
+        x: (B, *s).
+        likelihood: "categorical", "bernoulli" or "gaussian".
+        probes: random directions, at least 2.
+        steps: products for each probe, at least 2.
+        variance: of the "gaussian" labels.
+        generator: of the probes, on the CPU; by default a new one seeded 0.
+        bandwidth: of the smoothing, in nats of s.
+
+    Returns:
+        Density(log_s, mean, stderr, zero, …) of ½ log λ, as `spectra.spectral_density` gives it of the scaled Jacobian;
+        `zero` is the share of the P eigenvalues that vanish. Detached.
+
+    Raises:
+        ValueError, TypeError: As in `matrix` and `spectra.spectral_density`.
+        MemoryError: If the bases of one probe would not fit.
+
+    Example:
+        >>> density(nn.Linear(99, 1), torch.eye(25, 99), "gaussian").zero.round(decimals=3)  # 25 of 100 do not
+        tensor(0.7500, dtype=torch.float64)
+    """
+    rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
+    return spectral_density(_nonzero_operator(rows), probes, steps, generator, bandwidth=bandwidth)
 
 
 @torch.no_grad()
@@ -377,6 +404,13 @@ def _spectrum(rows: ScoreRows) -> Tensor:
     return s[s > rows.tolerance * s[0]].square()
 
 
+def _nonzero_operator(rows: ScoreRows) -> RowOperator:
+    R = rows.operator()
+    if not bool(R.pull(torch.arange(1, R.shape[0] + 1, device=R.device).to(R.dtype).sin()).any()):
+        raise ValueError("the Fisher matrix at x is zero: no parameter moves the outputs; pass another x or model")
+    return R
+
+
 def _product(rows: ScoreRows, v: Parameters) -> dict[str, Tensor]:
-    R, column = rows.operator(), rows.as_flat(v, "v")[None, :, None]
-    return rows.as_parameters((R.mT @ (R @ column))[0, :, 0])
+    column, R = rows.as_flat(v, "v"), rows.operator()
+    return rows.as_parameters(R.pull(R.push(column)))
