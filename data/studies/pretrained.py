@@ -5,10 +5,10 @@
     python data/studies/pretrained.py --only minilm   # one; the table is written once all parts are there
 
 MiniLM-L6, a sentence encoder, reads sentences of Python's own documentation; EfficientNet-Lite0, trained on ImageNet,
-sees crops of scikit-learn's two photographs at half their size. Each is cut at its blocks and followed in k directions that lead from one
-data point to others. The random networks have the same architecture and meet the same points: BERT keeps its trained
-embeddings, EfficientNet takes the statistics of its batch norm from the crops. Every network is one file in
-`build/studies/`, written whole or not at all, so a second call goes on where the first one stopped.
+sees crops of scikit-learn's two photographs at half their size. Each is cut at its blocks and followed in k directions
+that lead from one data point to others. The random networks have the same architecture and meet the same points: BERT
+keeps its trained embeddings, EfficientNet takes the statistics of its batch norm from the crops. Every network is one
+file in `build/studies/`, written whole or not at all, so a second call goes on where the first one stopped.
 """
 
 import argparse
@@ -216,7 +216,7 @@ def rows_of(model: str, variant: str, parts: Sequence[dict[str, Any]]) -> list[d
         row["error"] = np.max([part["error"][depth] for part in parts])
         for name in QUANTITIES:
             known = [part[name][depth] for part in parts if name in part]
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(known) if known else [np.nan] * 3, strict=True))
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = interval(known) if known else [np.nan] * 3
         coarse = [part["turning_coarse"][depth] for part in parts if "turning_coarse" in part]
         row["turning_coarse"] = np.mean(coarse) if coarse else np.nan
         row |= {f"log_s_{i}": value for i, value in enumerate(log_s.mean((0, 1)), 1)}
