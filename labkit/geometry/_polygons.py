@@ -114,9 +114,12 @@ def _angles(tangents: Float[Tensor, "m n"]) -> Float[Tensor, "corners"]:
 def _distinct(x: Tensor, h: Tensor) -> Tensor:
     """Indices of the points that lie apart from the last such point before them, (m,)."""
     everyone = torch.arange(len(x), device=x.device)
-    if _apart(x, h, everyone[:-1], everyone[1:]).all():
-        return everyone
-    kept = everyone[:1]
+    moved = everyone[1:][_apart(x, h, everyone[:-1], everyone[1:])]
+    kept = torch.cat([everyone[:1], moved])
+    last = kept[torch.searchsorted(kept, everyone, right=True) - 1]
+    if _apart(x, h, kept[:-1], kept[1:]).all() and not _apart(x, h, last, everyone).any():
+        return kept
+    kept = everyone[:1]  # some drift away or back in steps too small to see
     for point in torch.split(everyone[1:], 1):
         if _apart(x, h, kept[-1:], point).all():
             kept = torch.cat([kept, point])

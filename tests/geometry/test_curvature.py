@@ -402,6 +402,26 @@ class TestNumbers:
 
         assert torch.autograd.gradcheck(function, (jet.first.requires_grad_(), jet.parts.requires_grad_()))
 
+    def test_derivatives_through_a_chain_in_weights_and_inputs(self) -> None:
+        torch.manual_seed(0)
+        chain = Chain([nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 5), nn.GELU()]).double()
+        x = gaussian(3, 2).requires_grad_()
+
+        def total() -> Tensor:
+            jet = chain.jet(x, by_link=True)
+            return (curvature.scalar_curvature(jet) + curvature.bill(jet)[:, 3, 3]).sin().sum()
+
+        inputs = [x, chain[0].weight, chain[2].bias]
+        for tensor, gradient in zip(inputs, torch.autograd.grad(total(), inputs), strict=True):
+            step = 1e-7 * gaussian(*tensor.shape, seed=8)
+            with torch.no_grad():
+                tensor += step
+                ahead = total()
+                tensor -= 2 * step
+                behind = total()
+                tensor += step
+            assert float((ahead - behind) / 2) == pytest.approx(float((gradient * step).sum()), rel=1e-6)
+
     @pytest.mark.parametrize("name", POINTWISE)
     def test_float32_loses_what_rounding_its_jet_does(self, name: str) -> None:
         """At condition numbers below 10 at most 1e-5 of the largest entry, 100 times the rounding of float32."""
@@ -412,6 +432,14 @@ class TestNumbers:
         exact = function(jet)
         assert found.dtype == torch.float32
         assert (found - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_types_are_lifted_and_given_back(self, dtype: torch.dtype) -> None:
+        jet = random_jet(8, 50, 3)
+        found = curvature.scalar_curvature(Jet(jet.value.to(dtype), jet.first.to(dtype), jet.second.to(dtype)))
+        assert found.dtype == dtype
+        expected = curvature.scalar_curvature(jet)
+        torch.testing.assert_close(found.double(), expected, rtol=8 * torch.finfo(dtype).eps, atol=0)
 
     @pytest.mark.parametrize("size", [1e-150, 1e-20, 1e20, 1e150])
     def test_the_scale_of_a_direction_does_not_matter(self, size: float) -> None:

@@ -128,6 +128,18 @@ class TestTurning:
         there_and_back = torch.tensor([[[0.0], [1.0], [0.0]]])
         assert curvature.total_curvature(IDENTITY, there_and_back, closed=True).item() == pytest.approx(2 * math.pi)
 
+    def test_steps_too_small_to_see_add_up(self) -> None:
+        """A corner reached in steps of a fourth of what counts as a step, and noise on a point that halts."""
+        eps = torch.finfo(F64).eps
+        crawl = 1 + 16 * eps * torch.arange(40, dtype=F64)
+        corner = torch.stack([torch.cat([crawl, crawl[-1].expand(40)]), torch.cat([crawl[:1].expand(40), crawl])], -1)
+        with pytest.raises(ValueError, match=r"path\[0\] has points so close"):
+            curvature.total_curvature(Chain([lambda x: corner]), torch.linspace(0, 1, 80, dtype=F64)[None, :, None])
+        noise = 1 + eps * torch.randint(-2, 3, (50, 2), generator=torch.Generator().manual_seed(0)).double()
+        images = torch.cat([torch.zeros(1, 2, dtype=F64), noise, torch.tensor([[2.0, 0.0]], dtype=F64)])
+        found = curvature.total_curvature(Chain([lambda x: images]), torch.linspace(0, 1, 52, dtype=F64)[None, :, None])
+        torch.testing.assert_close(found, torch.tensor([math.pi / 2], dtype=F64))
+
     def test_repeating_the_first_point_changes_nothing_even_to_rounding(self) -> None:
         """sin 2π is not 0: a strongly expanding network would make a piece of its own of that."""
         t = torch.linspace(0, 2 * math.pi, 400, dtype=F64)
