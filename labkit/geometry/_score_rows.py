@@ -8,18 +8,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vjp, vmap
 
 from labkit._automatic import forward_mode_allowed
-from labkit._cut_checks import close, refuse_train_mode
+from labkit._cut_checks import refuse_train_mode
 from labkit._linalg import lift, triangular_factor
 from labkit._memory import available_bytes
-from labkit._preflight import is_batch_coupled, is_known, leave_as_it_was
+from labkit._preflight import leave_as_it_was
 from labkit.geometry._likelihoods import Likelihood
+from labkit.geometry._score_checks import check_arguments, check_behaviour, check_parameters
 
 __all__ = ["RowOperator", "ScoreRows"]
 
@@ -67,12 +69,13 @@ class ScoreRows:
     """
 
     def __init__(self, model: Any, x: Any, likelihood: Likelihood, labels: Any = None):
-        _check_arguments(model, x)
+        check_arguments(model, x)
         self._model, self._x, self._likelihood, self._labels = model, x, likelihood, labels
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        _check_parameters(model, self.parameters)
+        check_parameters(model, self.parameters)
         refuse_train_mode(model)
-        f = self._check_behaviour()
+        with self._settled():
+            f = check_behaviour(model, partial(self._outputs, self.parameters), x.detach())
         likelihood.check_outputs(f)
         if labels is not None:
             likelihood.check_labels(f, labels)
@@ -83,8 +86,20 @@ class ScoreRows:
             self.own_dtype = torch.promote_types(self.own_dtype, p.dtype)
         self.dtype = torch.promote_types(self.own_dtype, torch.float32)  # half types have too few digits to sum in
         self.device = x.device
-        # of rank, relative to the largest singular value: twenty times the rounding seen where the rank is known
-        self.tolerance = 8 * math.sqrt(min(self.shape)) * torch.finfo(self.own_dtype).eps
+
+    @cached_property
+    def tolerance(self) -> float:
+        """What a singular value of R must exceed, relative to the largest, to be told from rounding.
+
+        Twenty times the rounding seen where the rank is known. Some models compute in a shorter dtype than that of
+        their parameters; the derivative then is linear to its rounding only, which 3 w against w brings out.
+        """
+        x, y = self._x[:8], None if self._labels is None else self._labels[:8]
+        with self._settled(), torch.no_grad():
+            w = torch.arange(1, len(x) * self.per_sample + 1, device=self.device).to(self.dtype).sin()
+            one, three = self._rows_plainly(x, y, [c * w.reshape(len(x), -1) for c in (1, 3)])
+        noise = float(((three - 3 * one).norm() / three.norm()).nan_to_num(0.0))
+        return 8 * math.sqrt(min(self.shape)) * max(torch.finfo(self.own_dtype).eps, noise)
 
     def chunks(self) -> Iterator[Tensor]:
         """R a few samples at a time, (·, P); a graph is kept where gradients are on."""
@@ -188,13 +203,14 @@ class ScoreRows:
         with self._settled():
             rows = self._rows_by_vmap(x, y)
             if rows is None:
-                each = [self._rows_of_one(x[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(x))]
-                rows = torch.stack(each)
+                rows = torch.stack(
+                    [self._rows_of_one(x[i : i + 1], None if y is None else y[i : i + 1]) for i in range(len(x))]
+                )
         broken = (~rows.detach().flatten(1).sum(1).isfinite()).nonzero().flatten().tolist()
         if broken:
             raise ValueError(
-                f"the model has no finite derivative in its parameters at sample {samples.start + broken[0]}; move x off "
-                "that point or use smaller weights"
+                f"the model has no finite derivative in its parameters at sample {samples.start + broken[0]}; move x "
+                "off that point or use smaller weights"
             )
         return rows.flatten(0, 1) / math.sqrt(len(self._x))
 
@@ -239,7 +255,16 @@ class ScoreRows:
 
     def _rows_of_one(self, x: Tensor, y: Tensor | None) -> Tensor:
         unit = torch.eye(self.per_sample, dtype=self.dtype, device=self.device)
-        return torch.stack(self._rows_plainly(x, y, list(unit[:, None])))
+        try:
+            return torch.stack(self._rows_plainly(x, y, list(unit[:, None])))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(
+                f"the model cannot take one sample of x alone, of shape {tuple(x.shape)} ({reason}); make it act "
+                "on any number of samples"
+            ) from error
 
     def _rows_plainly(self, x: Tensor, y: Tensor | None, weights: list[Tensor]) -> list[Tensor]:
         """Jᵀ S w for each w (b, ·), by plain autograd; a graph is kept where gradients are on."""
@@ -300,67 +325,9 @@ class ScoreRows:
             warnings.filterwarnings("ignore", "There is a performance drop")  # vmap over an operation without its rule
             yield
 
-    def _check_behaviour(self) -> Tensor:
-        """The outputs; refuses a model that loses the batch, is random, mixes samples, or has no derivative."""
-        run: Callable[[Tensor], Any] = lambda x: self._outputs(self.parameters, x)  # noqa: E731
-        x = self._x.detach()
-        with self._settled():
-            with torch.enable_grad():
-                f = run(x)
-            if not isinstance(f, Tensor) or not f.is_floating_point():
-                came = str(f.dtype) if isinstance(f, Tensor) else f"a {type(f).__name__}"
-                raise TypeError(f"the model returns {came}; wrap it in a module that returns its outputs (B, …) alone")
-            if f.ndim == 0 or len(f) != len(x) or f.numel() == 0:
-                raise ValueError(
-                    f"the model turns x of shape {tuple(x.shape)} into {tuple(f.shape)}; it must give outputs (B, …)"
-                )
-            if not f.requires_grad:
-                raise ValueError(
-                    "the model's outputs have no derivative in its parameters; remove no_grad or detach from its code"
-                )
-            f = f.detach()
-            if not is_known(self._model):
-                with torch.no_grad():
-                    if not close(run(x), f):
-                        raise ValueError("the model gives two outputs for one x; make it deterministic")
-                    alone = x.is_floating_point() or len(x) == 1 or close(run(x[:1]), f[:1])
-                if not alone or (x.is_floating_point() and f.isfinite().all() and is_batch_coupled(run, x, f)):
-                    raise ValueError(
-                        "the model lets one sample of x change the outputs of another; make it act on each by itself"
-                    )
-        return f
-
 
 def _gradients(number: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     if not number.requires_grad:
         return tuple(torch.zeros_like(entry) for entry in inputs)
     found: tuple[Tensor, ...] = torch.autograd.grad(number, inputs, retain_graph=True, materialize_grads=True)
     return found
-
-
-def _check_arguments(model: object, x: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; pass an nn.Module, whose parameters the Fisher is on")
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x is a {type(x).__name__}; pass a tensor (B, *s)")
-    if x.ndim == 0 or x.numel() == 0:
-        raise ValueError(f"x has shape {tuple(x.shape)}; pass at least one sample, (B, *s)")
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise ValueError("x holds NaN or Inf; remove or repair these samples")
-    if torch.is_autocast_enabled(x.device.type):
-        raise RuntimeError("autocast is on, which mixes dtypes inside the model; leave the autocast block")
-
-
-def _check_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
-    if not parameters:
-        raise ValueError("the model has no parameter with requires_grad; call requires_grad_() on those that are meant")
-    for name, p in parameters.items():
-        if not p.is_floating_point():
-            raise TypeError(f"parameter '{name}' is {p.dtype}; the Fisher here is on real floating parameters")
-        if p.is_inference():
-            raise ValueError(
-                f"parameter '{name}' was made in inference mode, which knows no derivative; make it outside"
-            )
-    for name, p in model.named_parameters():
-        if p.is_floating_point() and not bool(p.isfinite().all()):
-            raise ValueError(f"parameter '{name}' holds NaN or Inf; repair or reload the weights")

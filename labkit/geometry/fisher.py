@@ -3,18 +3,23 @@
 Labels are the model's own, summed and never sampled; the empirical Fisher, whose labels are data, has its own names.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from labkit._lanczos import Eigen, singular_triplets
-from labkit._linalg import lift, qr, svd, svdvals
 from labkit.geometry._densities import Density, spectral_density
+from labkit.geometry._empirical_fisher import empirical_matrix, empirical_product, empirical_spectrum
 from labkit.geometry._likelihoods import as_likelihood
-from labkit.geometry._score_rows import RowOperator, ScoreRows
+from labkit.geometry._score_algebra import (
+    damped_solution,
+    dense_matrix,
+    eigenvalues,
+    matrix_product,
+    nonzero_operator,
+)
+from labkit.geometry._score_checks import Model, Name, Number, Parameters, Samples
+from labkit.geometry._score_rows import ScoreRows
 from labkit.linearization import Linearization
 
 __all__ = [
@@ -33,17 +38,8 @@ __all__ = [
     "trace",
 ]
 
-if TYPE_CHECKING:
-    Model = nn.Module
-    Samples = Tensor
-    Likelihood = str
-    Number = float
-    Parameters = Mapping[str, Tensor]
-else:
-    Model = Samples = Likelihood = Number = Parameters = object  # bad input meets the sentences, not a type checker
 
-
-def matrix(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, "p p"]:
+def matrix(model: Model, x: Samples, likelihood: Name, *, variance: Number = 1.0) -> Float[Tensor, "p p"]:
     """The Fisher matrix on parameters, F = mean over x of E_y[∇log p(y|x) ∇log p(y|x)ᵀ], y from the model itself.
 
     To second order it is the change of the prediction: KL(p_θ ‖ p_{θ+v}) = ½ vᵀ F v + O(|v|³), mean over x (Amari
@@ -65,16 +61,17 @@ def matrix(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number
         MemoryError: If P² numbers are not free; `spectrum` and `product` do without them.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Linear(2, 1, bias=False)
         >>> _ = nn.init.zeros_(model.weight)
         >>> matrix(model, torch.tensor([[2.0, 0.0]]), "bernoulli").detach()  # p (1 - p) x xᵀ at p = ½
         tensor([[1., 0.],
                 [0., 0.]])
     """
-    return _matrix(ScoreRows(model, x, as_likelihood(likelihood, variance)))
+    return dense_matrix(ScoreRows(model, x, as_likelihood(likelihood, variance)))
 
 
-def spectrum(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, " r"]:
+def spectrum(model: Model, x: Samples, likelihood: Name, *, variance: Number = 1.0) -> Float[Tensor, " r"]:
     """The nonzero eigenvalues of the Fisher matrix, exact and without it: by duality from its B · outputs rows.
 
     F = Rᵀ R has the nonzero spectrum of the Gram matrix R Rᵀ, however many parameters there are; it is read off as
@@ -95,13 +92,14 @@ def spectrum(model: Model, x: Samples, likelihood: Likelihood, *, variance: Numb
         MemoryError: If n · P numbers are not free (P² where that is less); `top_eigenvalues` does without them.
 
     Example:
+        >>> from torch import nn
         >>> spectrum(nn.Linear(1000, 2), torch.ones(1, 1000), "gaussian", variance=0.25).round(decimals=6)
         tensor([4004., 4004.], dtype=torch.float64)
     """
-    return _spectrum(ScoreRows(model, x, as_likelihood(likelihood, variance)))
+    return eigenvalues(ScoreRows(model, x, as_likelihood(likelihood, variance)))
 
 
-def trace(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number = 1.0) -> Float[Tensor, ""]:
+def trace(model: Model, x: Samples, likelihood: Name, *, variance: Number = 1.0) -> Float[Tensor, ""]:
     """The trace of the Fisher matrix, exact, from its rows a few samples at a time; arguments as in `matrix`.
 
     Returns:
@@ -111,6 +109,7 @@ def trace(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number 
         ValueError, TypeError: As in `matrix`.
 
     Example:
+        >>> from torch import nn
         >>> trace(nn.Linear(1000, 2), torch.ones(1, 1000), "gaussian", variance=0.25).item()
         8008.0
     """
@@ -118,9 +117,7 @@ def trace(model: Model, x: Samples, likelihood: Likelihood, *, variance: Number 
     return torch.stack([chunk.square().sum() for chunk in rows.chunks()]).sum()
 
 
-def product(
-    model: Model, x: Samples, likelihood: Likelihood, v: Parameters, *, variance: Number = 1.0
-) -> dict[str, Tensor]:
+def product(model: Model, x: Samples, likelihood: Name, v: Parameters, *, variance: Number = 1.0) -> dict[str, Tensor]:
     """The product F v, with F never built; arguments as in `matrix`.
 
     Args:
@@ -137,18 +134,19 @@ def product(
         ValueError, TypeError: As in `matrix`, or if v is not like the parameters.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Linear(1, 1)
         >>> v = {"weight": torch.tensor([[1.0]]), "bias": torch.tensor([0.0])}
         >>> product(model, torch.tensor([[3.0]]), "gaussian", v)
         {'weight': tensor([[9.]]), 'bias': tensor([3.])}
     """
-    return _product(ScoreRows(model, x, as_likelihood(likelihood, variance)), v)
+    return matrix_product(ScoreRows(model, x, as_likelihood(likelihood, variance)), v)
 
 
 def top_eigenvalues(
     model: Model,
     x: Samples,
-    likelihood: Likelihood,
+    likelihood: Name,
     k: int,
     *,
     variance: Number = 1.0,
@@ -169,18 +167,19 @@ def top_eigenvalues(
         MemoryError: If the basis of some 6 (k + 4) vectors would not fit.
 
     Example:
+        >>> from torch import nn
         >>> top_eigenvalues(nn.Linear(3, 1), torch.eye(3), "gaussian", 1).values.round(decimals=6)
         tensor([1.3333], dtype=torch.float64)
     """
     rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
-    found = singular_triplets(_nonzero_operator(rows), k, generator)
+    found = singular_triplets(nonzero_operator(rows), k, generator)
     return Eigen(found.values.square(), found.right, found.residual * found.values)
 
 
 def density(
     model: Model,
     x: Samples,
-    likelihood: Likelihood,
+    likelihood: Name,
     probes: int = 16,
     steps: int = 64,
     *,
@@ -209,18 +208,19 @@ def density(
         MemoryError: If the bases of one probe would not fit.
 
     Example:
+        >>> from torch import nn
         >>> density(nn.Linear(99, 1), torch.eye(25, 99), "gaussian").zero.round(decimals=3)  # 25 of 100 do not
         tensor(0.7500, dtype=torch.float64)
     """
     rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
-    return spectral_density(_nonzero_operator(rows), probes, steps, generator, bandwidth=bandwidth)
+    return spectral_density(nonzero_operator(rows), probes, steps, generator, bandwidth=bandwidth)
 
 
 @torch.no_grad()
 def natural_gradient(
     model: Model,
     x: Samples,
-    likelihood: Likelihood,
+    likelihood: Name,
     gradient: Parameters,
     *,
     damping: Number = 0.0,
@@ -248,6 +248,7 @@ def natural_gradient(
         MemoryError: If the rows are not free; fewer samples would do.
 
     Example:
+        >>> from torch import nn
         >>> model, x = nn.Linear(1, 1), torch.tensor([[2.0], [-2.0], [2.0], [-2.0]])  # F = diag(4, 1)
         >>> gradient = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([4.0])}
         >>> natural_gradient(model, x, "gaussian", gradient)
@@ -256,89 +257,7 @@ def natural_gradient(
     if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 <= damping < float("inf"):
         raise ValueError(f"damping={damping!r}; pass a number of at least 0")
     rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
-    g = lift(rows.as_flat(gradient, "gradient"))
-    n, P = rows.shape
-    rows.require_memory(24 * min(n, P) * P, f"the natural gradient from {n} × {P} rows", "take fewer samples")
-    Q, T = (None, rows.triangular_factor()) if n >= P else qr(lift(rows.dense()).mT)
-    U, s, Vh = svd(T)
-    directions = Vh.mT if Q is None else U
-    seen = directions.mT @ (g if Q is None else Q.mT @ g)
-    rank = int((s > rows.tolerance * s[0]).sum())
-    if damping == 0 and rank < P:
-        raise ValueError(
-            f"damping=0 with a singular Fisher matrix, of rank {rank} on {P} parameters; pass damping > 0, "
-            f"such as 1e-3 of its largest eigenvalue {float(s[0] ** 2):.3g}"
-        )
-    step = directions @ (seen / (s.square() + damping))
-    if Q is not None:
-        step = Q @ step + (g - Q @ (directions @ seen)) / damping
-    return rows.as_parameters(step)
-
-
-def empirical_matrix(
-    model: Model, x: Samples, likelihood: Likelihood, labels: Samples, *, variance: Number = 1.0
-) -> Float[Tensor, "p p"]:
-    """The empirical Fisher matrix: the second moment of the loss gradients at given labels, mean over x.
-
-    It is not the Fisher matrix, whose labels the model itself gives: the two agree in the mean over labels drawn from
-    the model, so for a well-specified, well-trained model and much data; elsewhere the empirical one is small where
-    the fit is good and is no approximation of curvature (Kunstner, Hennig & Balles 2019).
-
-    Args:
-        model: as in `matrix`, and so are x, likelihood and variance.
-        x: (B, *s).
-        likelihood: "categorical", "bernoulli" or "gaussian".
-        labels: classes (B, …) as integers for "categorical", else like the outputs.
-        variance: of the "gaussian" labels.
-
-    Returns:
-        (P, P) of rank at most B, as `matrix` gives it.
-
-    Raises:
-        ValueError, TypeError, MemoryError: As in `matrix`, or if the labels do not fit.
-
-    Example:
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.ones_(model.weight)
-        >>> empirical_matrix(model, torch.ones(1, 1), "gaussian", torch.ones(1, 1)).item()  # a perfect fit: no gradient
-        0.0
-    """
-    return _matrix(ScoreRows(model, x, as_likelihood(likelihood, variance), labels))
-
-
-def empirical_spectrum(
-    model: Model, x: Samples, likelihood: Likelihood, labels: Samples, *, variance: Number = 1.0
-) -> Float[Tensor, " r"]:
-    """The nonzero eigenvalues of `empirical_matrix`, at most B, by duality as in `spectrum`.
-
-    Example:
-        >>> model = nn.Linear(100, 1, bias=False)
-        >>> _ = nn.init.zeros_(model.weight)
-        >>> empirical_spectrum(model, torch.ones(1, 100), "gaussian", torch.full((1, 1), 2.0))
-        tensor([400.], dtype=torch.float64)
-    """
-    return _spectrum(ScoreRows(model, x, as_likelihood(likelihood, variance), labels))
-
-
-def empirical_product(
-    model: Model,
-    x: Samples,
-    likelihood: Likelihood,
-    labels: Samples,
-    v: Parameters,
-    *,
-    variance: Number = 1.0,
-) -> dict[str, Tensor]:
-    """The product of `empirical_matrix` and v, as in `product`.
-
-    Example:
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.zeros_(model.weight)
-        >>> one, two = torch.ones(1, 1), torch.full((1, 1), 2.0)
-        >>> empirical_product(model, one, "gaussian", two, {"weight": one})
-        {'weight': tensor([[4.]])}
-    """
-    return _product(ScoreRows(model, x, as_likelihood(likelihood, variance), labels), v)
+    return rows.as_parameters(damped_solution(rows, rows.as_flat(gradient, "gradient"), float(damping)))
 
 
 def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None) -> Tensor:
@@ -377,40 +296,3 @@ def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None)
     centred = frame - (weights * frame).sum(-2, keepdim=True)  # Var_p: a common shift of the logits drops out here
     scaled = weights.sqrt() * centred
     return torch.einsum("bci,bcj->bij", scaled, scaled)
-
-
-def _matrix(rows: ScoreRows) -> Tensor:
-    P = rows.shape[1]
-    copies = 1 + (rows.own_dtype != rows.dtype)
-    rows.require_memory(
-        copies * P**2 * rows.dtype.itemsize,
-        f"the Fisher matrix of {P} parameters",
-        "fisher.spectrum gives its eigenvalues without it and fisher.product its products",
-    )
-    F = torch.zeros(P, P, dtype=rows.dtype, device=rows.device)
-    for chunk in rows.chunks():
-        F.addmm_(chunk.mT, chunk)
-    return F.to(rows.own_dtype)
-
-
-def _spectrum(rows: ScoreRows) -> Tensor:
-    n, P = rows.shape
-    rows.require_memory(
-        24 * P**2 if n >= P else n * P * rows.dtype.itemsize + 24 * n**2,
-        f"the spectrum from {n} rows by {P} parameters",
-        "take fewer samples, or fisher.top_eigenvalues, which holds none of them",
-    )
-    s = svdvals(rows.triangular_factor())
-    return s[s > rows.tolerance * s[0]].square()
-
-
-def _nonzero_operator(rows: ScoreRows) -> RowOperator:
-    R = rows.operator()
-    if not bool(R.pull(torch.arange(1, R.shape[0] + 1, device=R.device).to(R.dtype).sin()).any()):
-        raise ValueError("the Fisher matrix at x is zero: no parameter moves the outputs; pass another x or model")
-    return R
-
-
-def _product(rows: ScoreRows, v: Parameters) -> dict[str, Tensor]:
-    column, R = rows.as_flat(v, "v"), rows.operator()
-    return rows.as_parameters(R.pull(R.push(column)))

@@ -113,6 +113,7 @@ BEHAVIOUR: list[Refusal] = [
     (matrix(Of(centred)), ValueError, "one sample of x change the outputs of another"),
     (matrix(Of(centred), VECTORS[:1]), ValueError, "one sample of x change the outputs of another"),
     (matrix(Of(centred, nn.Embedding(7, 3)), IDS), ValueError, "one sample of x change the outputs of another"),
+    (matrix(Of(lambda part, x: part(x.view(5, 6)))), ValueError, r"cannot take one sample of x alone, .* \(1, 6\)"),
     (matrix(Of(lambda part, x: part(x).sum())), ValueError, r"must give outputs \(B, …\)"),
     (matrix(Of(lambda part, x: (part(x),))), TypeError, "returns a tuple"),
     (matrix(Of(lambda part, x: part(x).detach())), ValueError, "no derivative in its parameters; remove no_grad"),

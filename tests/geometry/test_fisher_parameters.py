@@ -260,6 +260,18 @@ class TestRankAndDigits:
         assert 0 < len(found) < len(true) <= 9
         torch.testing.assert_close(found, true[: len(found)], rtol=0.05, atol=0)
 
+    @pytest.mark.parametrize("inner", [torch.float32, torch.bfloat16])
+    def test_rank_of_a_model_that_computes_in_a_shorter_dtype(self, inner: torch.dtype) -> None:
+        """As language models do in their norms: double parameters, and noise a hundred million times theirs."""
+        head = nn.Linear(6, 4, dtype=F64)
+        model = Of(lambda m, x: (m.head(x).to(inner) * 1.7).tanh().to(F64) * 1.1, head=head)
+        twin = Of(lambda m, x: (m.head(x) * 1.7).tanh() * 1.1, head=head)
+        x, likelihood = normal(6, 6, seed=8), "categorical"
+        assert len(fisher.spectrum(twin, x, likelihood)) == 18  # three for each sample
+        found = fisher.spectrum(model, x, likelihood)
+        assert 4 < len(found) <= 18
+        torch.testing.assert_close(found[:4], fisher.spectrum(twin, x, likelihood)[:4], rtol=0.05, atol=0)
+
     @pytest.mark.parametrize("gap", [1.0, 40.0, 200.0])
     def test_a_sure_classifier_keeps_its_digits(self, gap: float) -> None:
         """One sample beside an ordinary one: eigenvalues of e^-gap, where 1 - p rounds to nothing."""
