@@ -3,7 +3,7 @@
 Where the result is differentiated further, functions whose third derivative torch gets wrong are written out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ def bend_automatically(
                 bent = None
             if bent is not None and _agrees(link, h, columns, rows, cols, bent):
                 return bent
-        with _WrittenOut():  # layer norm's is silently wrong, the determinant's is NaN
+        with _WrittenOut():  # the norms' are silently wrong, the determinant's is NaN
             return _reverse(link, h, columns, rows, cols, chunk_size)
 
 
@@ -77,7 +77,7 @@ def _reverse(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor,
     """The gradient of <gradient of every output, v_i>, applied to v_j."""
     keep = torch.is_grad_enabled()
     k, batch = columns.shape[:2]
-    flat = columns.flatten(2)
+    flat = columns.reshape(k, batch, -1)
     with torch.enable_grad():
         entry = _entry(h)
         out = link(entry).reshape(batch, -1)
@@ -112,17 +112,16 @@ def _pull_all(out: Tensor, entry: Tensor, rows: Tensor, keep: bool, chunk_size: 
     """Every row (r, B, n_out) pulled back from out to entry, (r, B, n)."""
     if not out.requires_grad:
         return entry.new_zeros(len(rows), len(entry), entry[0].numel())
-    options: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     pieces = []
-    for piece in rows.split(chunk_size or len(rows)):
+    for piece in torch.split(rows, chunk_size or len(rows)):
         try:
             (pulled,) = torch.autograd.grad(
-                out, entry, piece, create_graph=keep, is_grads_batched=True, **options
+                out, entry, piece, create_graph=keep, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
         except (RuntimeError, NotImplementedError):  # operations that vmap cannot trace
             pulled = torch.stack([_pull(out, entry, row, keep) for row in piece])
-        pieces.append(pulled.flatten(2))
-    return torch.cat(pieces)
+        pieces.append(entry.new_zeros(len(piece), *entry.shape) if pulled is None else pulled)
+    return torch.cat(pieces).reshape(len(rows), len(entry), -1)
 
 
 def _agrees(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, bent: Tensor) -> bool:
@@ -136,14 +135,14 @@ def _agrees(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, 
     with torch.enable_grad():
         entry = _entry(h.detach())
         out = link(entry).reshape(len(h), -1)
-        slope = _pull(out, entry, u.expand_as(out)).mul(v).flatten(1)
-        other = _pull(slope, entry, torch.ones_like(slope), False).mul(v).flatten(1).double()
+        slope = _pull(out, entry, u.expand_as(out)).mul(v).reshape(len(h), -1)
+        other = _pull(slope, entry, torch.ones_like(slope), False).mul(v).reshape(len(h), -1).double()
     tolerance = 1e3 * torch.finfo(h.dtype).eps * (one.abs().sum(-1) + other.abs().sum(-1))
     return bool(((one.sum(-1) - other.sum(-1)).abs() <= tolerance).all())
 
 
 class _WrittenOut(TorchFunctionMode):
-    """Layer norm from its mean and variance, the determinant from its logarithm."""
+    """Layer, group and instance norm from their mean and variance, the determinant from its logarithm."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
@@ -151,25 +150,59 @@ class _WrittenOut(TorchFunctionMode):
 
 def _det(A: Tensor) -> Tensor:
     sign, logarithm = torch.linalg.slogdet(A)
-    return sign * logarithm.exp()
+    found: Tensor = sign * logarithm.exp()
+    return found
 
 
 def _layer_norm(
     input: Tensor,
-    normalized_shape: list[int],
+    normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Tensor:
-    axes = tuple(range(-len(normalized_shape), 0))
-    centred = input - input.mean(axes, keepdim=True)
-    unit = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
+    unit = _normalised(input, tuple(range(-len(normalized_shape), 0)), eps)
     unit = unit if weight is None else unit * weight
     return unit if bias is None else unit + bias
 
 
+def _group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    unit = _normalised(input.reshape(len(input), num_groups, -1), (-1,), eps).reshape(input.shape)
+    channels = (-1, *[1] * (input.ndim - 2))
+    unit = unit if weight is None else unit * weight.reshape(channels)
+    return unit if bias is None else unit + bias.reshape(channels)
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if running_mean is None:
+        return _group_norm(input, input.shape[1], weight, bias, eps)
+    return F.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+
+
+def _normalised(h: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    centred = h - h.mean(axes, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps)
+
+
 _WRITTEN_OUT: dict[Any, Callable[..., Tensor]] = {
     F.layer_norm: _layer_norm, torch.layer_norm: _layer_norm,
+    F.group_norm: _group_norm, torch.group_norm: _group_norm, F.instance_norm: _instance_norm,
     torch.det: _det, torch.linalg.det: _det, Tensor.det: _det,
 }  # fmt: skip

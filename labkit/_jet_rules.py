@@ -96,7 +96,7 @@ def push_jet(link: Link, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tens
         return rule.push(link, h, columns, pairs)
     link = on_a_copy(link)
     value = link(h)
-    flat = columns.flatten(2).permute(1, 2, 0)
+    flat = columns.reshape(*columns.shape[:2], -1).permute(1, 2, 0)
     pushed = push_automatically(link, h, flat, pairs.chunk_size).permute(2, 0, 1).reshape(-1, *value.shape)
     own = bend_automatically(link, h, columns[: pairs.k], pairs.rows, pairs.cols, pairs.chunk_size)
     return value, _add_own(pushed, own.reshape(-1, *value.shape))
@@ -136,9 +136,10 @@ def _affine(link: nn.Module, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[
     def tangents(piece: Tensor) -> Tensor:
         states = piece.flatten(0, 1)
         pushed: Tensor = jvp(link, (torch.zeros_like(states),), (states,))[1]
-        return pushed.unflatten(0, piece.shape[:2])
+        return pushed.reshape(*piece.shape[:2], *pushed.shape[1:])
 
-    return link(h), torch.cat([tangents(piece) for piece in columns.split(pairs.chunk_size or len(columns))])
+    pieces = torch.split(columns, pairs.chunk_size or len(columns))
+    return link(h), torch.cat([tangents(piece) for piece in pieces])
 
 
 def _identity(link: Link, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,7 @@ def _in_turn(links: Any, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tens
 
 
 def _layer_norm(link: nn.LayerNorm, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """With unit u, b = s (J - mean J) and p = mean(u b): Du = b - u p and D²u = u (3 p p' - mean b b') - p b' - p' b."""
+    """u = s (h - mean h), b = s (J - mean J), p = mean(u b): Du = b - u p, D²u = u (3pp' - mean bb') - p b' - p' b."""
     value = link(h)  # first, for its own words where the shape is wrong
     axes = tuple(range(-len(link.normalized_shape), 0))
     variance, mean = torch.var_mean(h, axes, correction=0, keepdim=True)
@@ -176,7 +177,7 @@ def softmax_attention(link: Any, h: Tensor, columns: Tensor, pairs: Pairs) -> tu
     """Multi-head softmax attention with affine maps `qkv` and `out`, `heads` and a `causal` mask."""
 
     def split(joined: Tensor) -> tuple[Tensor, ...]:
-        return tuple(joined.unflatten(-1, (3, link.heads, -1)).movedim(-3, 0).transpose(-2, -3))
+        return tuple(joined.reshape(*joined.shape[:-1], 3, link.heads, -1).movedim(-3, 0).transpose(-2, -3))
 
     (query, key, value), (d_query, d_key, d_value) = map(split, push_jet(link.qkv, h, columns, pairs))
     key, d_key = key.mT / math.sqrt(key.shape[-1]), d_key.mT / math.sqrt(key.shape[-1])
@@ -219,11 +220,12 @@ _BY_RULE: dict[rules.Rule | None, JetRule] = {
 }
 _ANALYTIC = (
     nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Mish, nn.LogSigmoid, nn.Tanhshrink,
-    torch.sigmoid, torch.sin, torch.cos, torch.exp, torch.erf, torch.square, F.sigmoid, F.gelu, F.silu, F.softplus, F.mish,
+    torch.sigmoid, torch.sin, torch.cos, torch.exp, torch.erf, torch.square,
+    F.sigmoid, F.gelu, F.silu, F.softplus, F.mish,
 )  # fmt: skip
 _KINKED = (nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, F.leaky_relu)
 _BY_KIND: dict[Any, JetRule] = {
-    kind.forward if isinstance(kind, type) else id(kind): JetRule(_elementwise, smooth)
+    getattr(kind, "forward", id(kind)): JetRule(_elementwise, smooth)
     for kinds, smooth in ((_ANALYTIC, True), (_KINKED, False))
     for kind in kinds
 }

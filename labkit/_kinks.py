@@ -23,21 +23,23 @@ _KINKED = (
 _KINKED_FUNCTIONS = (torch.abs, torch.relu_, torch.nn.functional.relu6, torch.nn.functional.hardtanh)
 
 # how often the spacing is halved before rounding drowns a kink, and which part of the slope counts as a jump
-_FINEST = {torch.float64: (12, 1e-3), torch.float32: (8, 0.05), torch.float16: (3, 0.3), torch.bfloat16: (2, 0.3)}
+_FINEST = {torch.float64: (12, 1e-3), torch.float32: (7, 0.1), torch.float16: (3, 0.3), torch.bfloat16: (2, 0.3)}
 
 
 def check_kinks(link: Link, name: str, h: Tensor) -> None:
     """Refuse second derivatives of a link with kinks, and name what is right for it."""
     if not is_smooth(link, h):
         raise ValueError(
-            f"link '{name}' has kinks, where its second derivative does not exist and beside which it misses all "
-            "bending; measure at finite scale with curvature.total_curvature, curvature.turning_angle or "
-            'curvature.metric_variation, or pass kinks="ignore" for the smooth part alone'
+            f"link '{name}' has kinks near the state, whose bending no second derivative sees; measure at finite scale "
+            "with curvature.total_curvature, curvature.turning_angle or curvature.metric_variation, or pass "
+            'kinks="ignore" for the smooth part alone'
         )
 
 
 def is_smooth(link: Link, h: Tensor) -> bool:
     """Whether the link has no kink near h (B, *s): by the rules of its parts, else by probing along random lines.
+
+    A jump, or a point where the link is singular, counts as a kink.
 
     Every line runs from h two rms of the state to either side. On each the place of the largest second difference is
     sought at spacing 1/4 rms and followed while the spacing is halved, and there second differences at two steps,
@@ -49,8 +51,8 @@ def is_smooth(link: Link, h: Tensor) -> bool:
     with torch.no_grad():
         rms = h.square().mean(tuple(range(1, h.ndim)), keepdim=True).sqrt()
         length = torch.where(rms > 0, rms, 1.0)
-        generator = torch.Generator().manual_seed(0)
-        for line in range(8 if h[0].numel() < 64 else 4):  # a narrow link shows its kinks on fewer lines
+        generator = torch.Generator().manual_seed(271828182)  # no seed that the state itself was drawn from
+        for line in range(16 if h[0].numel() < 64 else 4):  # a narrow link shows its kinks on fewer lines
             v = length * torch.randn(h.shape, generator=generator).to(h)
             entry = None if line % 2 else int(torch.randint(2**31, (), generator=generator))
             if not _is_smooth_along(link, h, v, entry):
@@ -99,7 +101,8 @@ def _is_smooth_along(link: Link, h: Tensor, v: Tensor, entry: int | None) -> boo
     far_left, far_right = at(centre - 8 * step), at(centre + 8 * step)
     jump = _finite(8 * (right - 2 * middle + left) - (far_right - 2 * middle + far_left) / 8).abs() / step
     slope = _finite((far_right - far_left) / (16 * step)).abs().amax(1, keepdim=True)
-    return bool((jump <= part * slope + 64 * torch.finfo(h.dtype).eps * size / step).all())
+    pole = torch.stack([left, middle, right]).abs().amax(0) > 4 * size  # no kink: values grow as one comes close
+    return bool((pole | (jump <= part * slope + 128 * torch.finfo(h.dtype).eps * size / step)).all())
 
 
 def _finite(values: Tensor) -> Tensor:

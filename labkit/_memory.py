@@ -4,14 +4,18 @@ What is free is what the system says, and within a container what its limit leav
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["available_bytes", "check_jet_memory", "check_memory"]
+
+Link = Callable[[Tensor], Tensor]
 
 
 def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: int | None) -> None:
@@ -38,22 +42,25 @@ def check_memory(states: Sequence[Tensor], unknown: Sequence[int], chunk_size: i
         )
 
 
-def check_jet_memory(states: Sequence[Tensor], k: int, by_link: bool, keeps_graph: bool) -> None:
+def check_jet_memory(links: Sequence[Link], states: Sequence[Tensor], k: int, by_link: bool, keeps_graph: bool) -> None:
     """Refuse 2-jets in k directions that would not fit, with the figure and the way out."""
-    sizes = [h.shape[1:].numel() for h in states]
-    numbers = len(states[0]) * states[0].element_size()
-    pairs, widest = k * (k + 1) // 2, max(sizes)
-    groups = len(sizes) - 1 if by_link else 1
-    kept = numbers * (k + groups * pairs) * (sum(sizes) if keeps_graph else widest)
-    work = numbers * (k + (groups + 3) * pairs) * widest  # what one link makes of it, and the products of its pairs
-    whole = numbers * sizes[-1] * (groups + by_link) * k * k
-    need = kept + work + whole
-    if need < 2**26 or need <= (free := available_bytes(states[0].device)):
+    batch, item = len(states[0]), states[0].element_size()
+    sizes = [h.numel() for h in states]
+    pairs, groups = k * (k + 1) // 2, len(links) if by_link else 1
+    columns = k + groups * pairs
+    kept = columns * (sum(sizes) if keeps_graph else max(sizes)) + (groups + by_link) * k * k * sizes[-1]
+    work = (columns + 3 * pairs) * item  # bytes for every number inside a link: its columns, and products of pairs
+    need = kept * item + work * max(sizes)
+    if need < 2**20:
         return
-    raise MemoryError(
-        f"the second derivatives in {k} directions of {len(states[0])} samples need {_gigabytes(need)}, "
-        f"{_gigabytes(free)} are free; pass a basis of fewer columns, or fewer samples"
-    )
+    free = available_bytes(states[0].device)
+    if need <= free:
+        need = kept * item + work * max(_widest(link, h) for link, h in zip(links, states, strict=False))
+    if need > free:
+        raise MemoryError(
+            f"the second derivatives of {batch} samples in {k} directions need {_gigabytes(need)}, "
+            f"{_gigabytes(free)} are free; pass a basis of fewer columns, or fewer samples"
+        )
 
 
 def available_bytes(device: torch.device) -> float:
@@ -73,3 +80,27 @@ def available_bytes(device: torch.device) -> float:
 
 def _gigabytes(count: int | float) -> str:
     return f"{count / 1e9:.3g} GB"
+
+
+class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the most numbers that any one operation makes."""
+
+    numbers: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and not any(isinstance(a, Tensor) and _shares(a, out) for a in args):
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+def _widest(link: Link, h: Tensor) -> int:
+    """The size of the largest tensor that a link makes inside, an attention matrix or a hidden layer say."""
+    widest = _Widest()  # type: ignore[no-untyped-call]
+    with torch.no_grad(), widest:
+        link(h.clone())
+    return max(widest.numbers, h.numel())
+
+
+def _shares(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

@@ -4,7 +4,7 @@ It is folded link by link, D²f ← D²f_l(J·, J·) + J_l D²f, so that every d
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,10 +60,11 @@ def expand(
     """What makes the jet at every depth 0 … L; all checks come at the call, `Chain.jet` has the arguments."""
     if kinks not in ("refuse", "ignore"):
         raise ValueError(f'kinks is {kinks!r}; pass "refuse" or "ignore"')
-    inference = torch.is_inference_mode_enabled()
-    with preflight.no_gradients() if inference else nullcontext():
+    context = preflight.no_gradients if torch.is_inference_mode_enabled() else nullcontext
+    with context():
         x, kinds = preflight.start(links, names, x, chunk_size)
-        frame = orthonormal(basis, x.shape[1:].numel(), len(x), x.device).to(x)
+        n_0 = x.shape[1:].numel()
+        frame = None if basis is None else orthonormal(basis, n_0, len(x), x.device).to(x)
         unknown = [index for index, (known, _) in enumerate(kinds) if not known]
         with preflight.leave_as_it_was([links[index] for index in unknown], x), forward_mode_allowed():
             states = preflight.evaluate(links, names, x)
@@ -73,16 +74,19 @@ def expand(
             for link, name, h in zip(links, names, states, strict=False):
                 if kinks == "refuse":
                     check_kinks(link, name, h)
-        k = frame.shape[2]
-        check_jet_memory(states, k, by_link, states[-1].requires_grad or frame.requires_grad)
+            k = n_0 if frame is None else frame.shape[2]
+            keeps_graph = states[-1].requires_grad or (frame is not None and frame.requires_grad)
+            check_jet_memory(links, states, k, by_link, keeps_graph)
+        if frame is None:
+            frame = torch.eye(n_0, dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
     pairs = Pairs.of(k, x.device, chunk_size)
     fold = _fold(links, names, states, frame, pairs, by_link)
 
     def steps() -> Iterator[Callable[[], Jet]]:
-        for depth, state in enumerate(states):
-            with preflight.no_gradients() if inference else nullcontext(), preflight.leave_as_it_was(links, x):
+        for state in states:
+            with context(), preflight.leave_as_it_was(links, x):
                 columns = next(fold)
-            yield partial(_jet, state, columns, pairs, by_link)
+            yield partial(_jet, state, columns, pairs, by_link, context)
 
     return steps()
 
@@ -115,9 +119,12 @@ def _fold(
         yield columns
 
 
-def _jet(state: Tensor, columns: Tensor, pairs: Pairs, by_link: bool) -> Jet:
-    flat = columns.flatten(2)
-    groups = flat[pairs.k :].unflatten(0, ((len(flat) - pairs.k) // len(pairs), len(pairs)))
-    parts = groups[:, pairs.table()].permute(0, 3, 4, 1, 2)
-    second = parts.sum(0) if by_link else parts[0]
-    return Jet(state.flatten(1), flat[: pairs.k].permute(1, 2, 0), second, parts if by_link else None)
+def _jet(
+    state: Tensor, columns: Tensor, pairs: Pairs, by_link: bool, context: Callable[[], AbstractContextManager[None]]
+) -> Jet:
+    with context():
+        flat = columns.reshape(*columns.shape[:2], -1)
+        groups = flat[pairs.k :].reshape((len(flat) - pairs.k) // len(pairs), len(pairs), *flat.shape[1:])
+        parts = groups[:, pairs.table()].permute(0, 3, 4, 1, 2)
+        second = parts.sum(0) if by_link else parts[0]
+        return Jet(state.reshape(len(state), -1), flat[: pairs.k].permute(1, 2, 0), second, parts if by_link else None)
