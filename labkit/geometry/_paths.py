@@ -43,16 +43,16 @@ def images(chain: Chain, path: Tensor, depths: Iterable[int] | None) -> list[Ten
     """The flattened images of the path's points, (B, T, n_l), at each depth asked; of the output where that is None.
 
     Raises:
-        ValueError: if a depth is out of range, a state is NaN or infinite, or a link is in train mode.
+        ValueError: if a depth is out of range, a state is NaN or infinite, or a link is random or mixes samples.
     """
     asked = [len(chain)] if depths is None else list(depths)
     if not asked:
         raise ValueError(f"depths is empty; pass some of 0 … {len(chain)}, or None for the output")
     if strange := [depth for depth in asked if depth not in range(len(chain) + 1)]:
         raise ValueError(f"depths holds {strange[0]}; this chain has depths 0 … {len(chain)}")
-    for link, link_name in zip(chain, chain.names, strict=True):
-        if not preflight.is_known(link):
-            preflight.check_modes(link, link_name)
+    unknown = [index for index, link in enumerate(chain) if not preflight.is_known(link)]
+    for index in unknown:
+        preflight.check_modes(chain[index], chain.names[index])
     found: list[list[Tensor]] = [[] for _ in asked]
     for block in torch.split(path.flatten(0, 1), _BLOCK):
         states = chain.states(block)
@@ -61,7 +61,16 @@ def images(chain: Chain, path: Tensor, depths: Iterable[int] | None) -> list[Ten
     curves = [torch.cat(kept).reshape(*path.shape[:2], -1) for kept in found]
     for depth, points in zip(asked, curves, strict=True):
         _check_finite(points, f"its image at depth {depth}")
+    _check_purity(chain, unknown, path.flatten(0, 1)[:8])
     return curves
+
+
+def _check_purity(chain: Chain, unknown: list[int], few: Tensor) -> None:
+    """Refuse links that are random, or let one point of a path change another, as found on a few of its points."""
+    with torch.no_grad(), preflight.leave_as_it_was(list(chain), few):
+        states = chain.states(few) if unknown else []
+        for index in unknown:
+            preflight.check_purity(chain[index], chain.names[index], *states[index : index + 2])
 
 
 def _check_finite(points: Tensor, what: str) -> None:

@@ -32,14 +32,13 @@ else:
 
 @dataclass(frozen=True)
 class CurveGeometry:
-    """What Poole et al. 2016 measure at points of a curve in the output; of their integrals over t the second and
-    third do not depend on how the curve is run through.
+    """What Poole et al. 2016 measure at points of a curve in the output.
 
     Attributes:
-        speed: |f'|, (B,); its integral is the length of the image.
-        curvature: κ = 1 / radius of the osculating circle, (B,), at least 0.
-        turning: κ |f'|, the speed of the unit tangent, (B,); its integral is the length under the Gauss map, the total
-            curvature.
+        speed: |f'|, (B,); its integral over t is the length of the image.
+        curvature: κ, one over the radius of the circle that fits best, (B,), at least 0.
+        turning: κ |f'|, the speed of the unit tangent, (B,); its integral over t is the length under the Gauss map,
+            which is the total curvature.
     """
 
     speed: Float[Tensor, "batch"]
@@ -143,7 +142,7 @@ def riemann(jet: AnyJet) -> Float[Tensor, "batch k k k k"]:
 
 
 def ricci(jet: AnyJet) -> Float[Tensor, "batch k k"]:
-    """The Ricci tensor Ric_jl = g^ik R_ijkl, the mean over sectional curvatures of each direction times (k − 1).
+    """The Ricci tensor Ric_jl = g^ik R_ijkl: of a unit vector, the sum of the curvatures of k − 1 planes through it.
 
     Returns:
         (B, k, k), symmetric, in the coordinates of the jet's basis; (k − 1) g on the unit sphere.

@@ -50,6 +50,12 @@ def network(*sizes: int, activation: Callable[[], nn.Module] = nn.Tanh, gain: fl
     return Chain(links[:-1])
 
 
+def listed(images: Tensor) -> tuple[Chain, Tensor]:
+    """A chain and a path of it with these images (T, n)."""
+    path = torch.arange(len(images), dtype=F64)[None, :, None]
+    return Chain([lambda x: images[x[:, 0].round().long().clamp(0, len(images) - 1)]]), path
+
+
 def stereographic(x: Tensor) -> Tensor:
     """The plane onto the unit sphere."""
     s = x.square().sum(-1, keepdim=True)
@@ -134,10 +140,10 @@ class TestTurning:
         crawl = 1 + 16 * eps * torch.arange(40, dtype=F64)
         corner = torch.stack([torch.cat([crawl, crawl[-1].expand(40)]), torch.cat([crawl[:1].expand(40), crawl])], -1)
         with pytest.raises(ValueError, match=r"path\[0\] has points so close"):
-            curvature.total_curvature(Chain([lambda x: corner]), torch.linspace(0, 1, 80, dtype=F64)[None, :, None])
+            curvature.total_curvature(*listed(corner))
         noise = 1 + eps * torch.randint(-2, 3, (50, 2), generator=torch.Generator().manual_seed(0)).double()
         images = torch.cat([torch.zeros(1, 2, dtype=F64), noise, torch.tensor([[2.0, 0.0]], dtype=F64)])
-        found = curvature.total_curvature(Chain([lambda x: images]), torch.linspace(0, 1, 52, dtype=F64)[None, :, None])
+        found = curvature.total_curvature(*listed(images))
         torch.testing.assert_close(found, torch.tensor([math.pi / 2], dtype=F64))
 
     def test_repeating_the_first_point_changes_nothing_even_to_rounding(self) -> None:
@@ -336,5 +342,8 @@ class TestBadPaths:
             curvature.total_curvature(IDENTITY, path, depths=[])
         with pytest.raises(ValueError, match="is in a mode that makes Df random"):
             curvature.total_curvature(Chain([nn.Dropout(0.5)]), path)
+        coupled = Chain([lambda x: x - x.mean(0)])
+        with pytest.raises(ValueError, match="lets one sample change the output of another"):
+            curvature.total_curvature(coupled, path)
         with pytest.raises(TypeError, match=r"chain is a Linear; pass a Chain, as in Chain\(\[model\]\)"):
             curvature.total_curvature(nn.Linear(1, 1), path)
