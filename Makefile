@@ -4,6 +4,7 @@ DEVICE ?= cpu
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 STATE := $(abspath $(VENV))/var
+PEERS := $(abspath $(VENV))-peers
 
 export PYTHON VENV
 export OMP_NUM_THREADS := 1
@@ -19,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME MPLBACKEND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help report test lab sync benchmark env models lock clean lint types units notebooks with-browser
+.PHONY: help report test lab sync benchmark peers env models lock clean lint types units notebooks with-browser
 
 help:
 	@echo "Geometry of the nonlinear Jacobian chain. The first call of a command installs what it needs into $(VENV)."
@@ -40,6 +41,14 @@ sync: env  ## bring notebooks and their percent scripts into agreement
 
 benchmark: env  ## measure labkit against what you would use instead
 	@"$(BIN)/python" -m benchmarks
+
+peers: env  ## contributors: measure labkit beside the packages nearest to it, in an environment of their own
+	@"$(BIN)/python" -m venv "$(PEERS)"
+	@sed '/^#/d' requirements/peers.txt | while read -r package; do \
+	  "$(PEERS)/bin/python" -m pip install -q --no-input -c requirements/peers.txt "$$package" >"$(PEERS)/$$package.log" 2>&1 || \
+	    echo "$$package could not be installed; pip's words are in $(PEERS)/$$package.log"; done
+	@"$(PEERS)/bin/python" -c "import torchvision" 2>/dev/null || "$(PEERS)/bin/python" -m pip uninstall -qy torchvision 2>/dev/null
+	@"$(PEERS)/bin/python" -m benchmarks.peers
 
 env:  ## only make or mend the environment
 	@scripts/setup.sh
