@@ -13,7 +13,7 @@ from tqdm import tqdm
 from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
-from labkit.geometry._patch import Patch, check_path_memory, check_same, patch_at
+from labkit.geometry._patch import Patch, check_path_memory, check_same, outside_inference_mode, patch_at
 from labkit.geometry._relaxation import polygon_energy, relax, second_variation
 from labkit.geometry._shooting import tolerance_of
 
@@ -42,6 +42,7 @@ class Geodesic:
     refined: Bool[Tensor, "batch"]
 
 
+@outside_inference_mode
 def geodesic(
     chain: Chain,
     x0: Tensor,
@@ -99,7 +100,8 @@ def geodesic(
     length = torch.full_like(end[:, 0], torch.nan)
     if refine and patch.is_smooth(straight[:, 0]) and patch.is_smooth(end):
         ready = (converged & (end != 0).any(-1)).nonzero()[:, 0]
-        path[ready], length[ready] = _refine(patch.take(ready), path[ready], progress)
+        if len(ready):
+            path[ready], length[ready] = _refine(patch.take(ready), path[ready], progress)
     refined = ~length.isnan()
     longer = ~refined & (_length(patch.images(path)) > _length(patch.images(straight)))
     path[longer] = straight[longer]

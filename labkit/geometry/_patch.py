@@ -3,8 +3,10 @@
 Paths, shots and transport ask it for images, tangent frames and second derivatives, all in float64.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,7 +20,10 @@ from labkit._rules import linearize, to_matrix
 from labkit.chain import Chain
 from labkit.geometry._arguments import as_basis
 
-__all__ = ["Patch", "check_immersed", "check_path_memory", "check_same", "patch_at"]
+__all__ = ["Patch", "check_immersed", "check_path_memory", "check_same", "outside_inference_mode", "patch_at"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _AT_ONCE = 2**24  # numbers of a frame that is alive at once
 
@@ -153,19 +158,35 @@ class Patch:
 
 def _pulled(outputs: Tensor, inputs: Tensor, rows: Tensor, *, again: bool = False) -> Tensor:
     """Gradients (r, *inputs) of the outputs weighted by each of r rows; zero where the outputs do not depend."""
-
-    def pull(row: Tensor, batched: bool) -> Tensor:
-        (found,) = torch.autograd.grad(
-            outputs, inputs, row, create_graph=again, retain_graph=True, allow_unused=True, is_grads_batched=batched
-        )
-        return torch.zeros(*(row.shape[:1] if batched else ()), *inputs.shape).to(inputs) if found is None else found
-
     if not outputs.requires_grad:
         return torch.zeros(len(rows), *inputs.shape).to(inputs)
     try:
-        return pull(rows, True)
+        (found,) = torch.autograd.grad(
+            outputs, inputs, rows, True, create_graph=again, allow_unused=True, is_grads_batched=True
+        )
     except (RuntimeError, NotImplementedError):  # what vmap cannot trace, a loop can
-        return torch.stack([pull(row, False) for row in rows])
+        each = [torch.autograd.grad(outputs, inputs, row, True, again, allow_unused=True)[0] for row in rows]
+        found = None if each[0] is None else torch.stack(each)
+    return torch.zeros(len(rows), *inputs.shape).to(inputs) if found is None else found
+
+
+def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function differentiate inside: inference mode would silently give second derivatives of zero."""
+
+    @functools.wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False), torch.no_grad():
+            ordinary: Any = [_ordinary(a) for a in args]
+            named: Any = {key: _ordinary(a) for key, a in kwargs.items()}
+            return function(*ordinary, **named)
+
+    return outside
+
+
+def _ordinary(argument: object) -> object:
+    return argument.clone() if isinstance(argument, Tensor) and argument.is_inference() else argument
 
 
 def patch_at(chain: Chain, x: Tensor, basis: Tensor | None) -> Patch:

@@ -13,7 +13,7 @@ from torch import Tensor
 from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
-from labkit.geometry._patch import check_immersed, check_same, patch_at
+from labkit.geometry._patch import check_immersed, check_same, outside_inference_mode, patch_at
 
 __all__ = ["Shot", "shoot", "tolerance_of"]
 
@@ -39,6 +39,7 @@ def tolerance_of(x: Tensor) -> float:
     return 1e-9 if x.dtype == torch.float64 else 20 * torch.finfo(x.dtype).eps
 
 
+@outside_inference_mode
 def shoot(
     chain: Chain,
     x: Tensor,

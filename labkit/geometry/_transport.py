@@ -9,11 +9,12 @@ from torch import Tensor
 
 from labkit._linalg import inverse_triangular, lift, qr, svd
 from labkit.chain import Chain
-from labkit.geometry._patch import check_immersed, check_same, patch_at
+from labkit.geometry._patch import check_immersed, check_same, outside_inference_mode, patch_at
 
 __all__ = ["parallel_transport"]
 
 
+@outside_inference_mode
 def parallel_transport(chain: Chain, path: Tensor, v: Tensor, *, basis: Tensor | None = None) -> Tensor:
     """Carry a tangent vector along a path, parallel in the pullback metric.
 
