@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit._linalg import column_norms, eigh, qr, svd
-from labkit._operator import Products, check_symmetric, directions, refuse_memory
+from labkit._operator import Directions, Products, check_symmetric, refuse_memory
 
 __all__ = ["Eigen", "Singular", "eigenpairs", "singular_triplets"]
 
@@ -168,7 +168,7 @@ def _dominant(
     """
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance={tolerance!r}; pass a relative residual between 0 and 1, or None for rounding")
-    random, width = directions(J, generator), _width(k, J)
+    random, width = Directions(J, generator), _width(k, J)
     need = 8.0 * J.batch * min(J.n, _FULL * width) * 3 * (J.m + J.n)  # basis and images, each with a rotated copy
     cure = "{share} times fewer samples at once, or a smaller k, would do"
     refuse_memory(need, J.device, f"the basis for k={k} on {J.batch} operator(s) of {J.m} × {J.n}", cure)

@@ -13,7 +13,7 @@ from torch import Tensor
 from labkit._linalg import LN2, lift
 from labkit._memory import available_bytes
 
-__all__ = ["Operator", "Products", "check_symmetric", "directions", "refuse_memory"]
+__all__ = ["Directions", "Operator", "Products", "check_symmetric", "refuse_memory"]
 
 
 class Operator(Protocol):
@@ -54,6 +54,7 @@ class Products:
 
     Raises:
         TypeError: If `operator` lacks a part of the protocol, or is not of a real floating dtype.
+        ValueError: If one of its sizes is zero.
     """
 
     def __init__(self, operator: Any):
@@ -67,7 +68,9 @@ class Products:
             )
         if not operator.dtype.is_floating_point:
             raise TypeError(f"operator is of {operator.dtype}; pass one of a real floating dtype")
-        self._operator = operator
+        if 0 in shape:
+            raise ValueError(f"operator is of shape {shape}; it needs at least one sample, row and column")
+        self._operator: Operator = operator
         *batch, m, n = shape
         self.m, self.n = int(m), int(n)
         self._single = not batch
@@ -119,7 +122,7 @@ class Products:
         return images * torch.exp2(half - self._exponent[:, None, None])
 
 
-class directions:
+class Directions:
     """Random directions on the CPU, the same for all samples.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labkit._linalg import eigh, qr, svd
 from labkit._memory import available_bytes
-from labkit._operator import Products, check_symmetric, directions, refuse_memory
+from labkit._operator import Directions, Products, check_symmetric, refuse_memory
 
 __all__ = ["Estimate", "Quadrature", "eigenvalue_quadrature", "hutchinson", "mean_and_error", "singular_quadrature"]
 
@@ -97,7 +97,7 @@ def singular_quadrature(operator: Any, probes: int, steps: int, generator: torch
     J = Products(operator)
     J = Products(operator.mT) if J.m < J.n else J
     alphas, betas, beyond = [], [], []
-    random = directions(J, generator)
+    random = Directions(J, generator)
     chunks, steps = _starts(J, probes, steps, J.m + J.n, random)
     for start in chunks:
         right, left = _Basis(J, J.n, steps, random), _Basis(J, J.m, steps, random)
@@ -131,7 +131,7 @@ def eigenvalue_quadrature(operator: Any, probes: int, steps: int, generator: tor
     """
     A = Products(operator)
     alphas, betas, beyond = [], [], []
-    random = directions(A, generator)
+    random = Directions(A, generator)
     chunks, steps = _starts(A, probes, steps, A.n, random, symmetric=True)
     for start in chunks:
         basis, alpha, beta = _Basis(A, A.n, steps, random), [], []
@@ -176,7 +176,7 @@ def hutchinson(
     _check_least("probes", probes)
     cure = "{share} times fewer probes or samples at once would do"
     refuse_memory(8.0 * 4 * J.batch * probes * (J.m + J.n), J.device, f"probes={probes} of {J.n} numbers", cure)
-    random = directions(J, generator)
+    random = Directions(J, generator)
     Q, _ = qr(apply(random(J.n, min(probes, J.n))))
     rest = random(J.n, probes)
     mean, error = mean_and_error(forms(rest - Q @ (Q.mT @ rest)))
@@ -193,7 +193,7 @@ class _Basis:
         random: where a vector comes from that no product gives.
     """
 
-    def __init__(self, J: Products, size: int, steps: int, random: directions):
+    def __init__(self, J: Products, size: int, steps: int, random: Directions):
         self._J, self._size, self._steps, self._random = J, size, steps, random
         self._count, self._kept, self._scale = 0, torch.empty(0), torch.ones(())
 
@@ -230,7 +230,7 @@ class _Basis:
 
 
 def _starts(
-    J: Products, probes: Any, steps: Any, length: int, random: directions, symmetric: bool = False
+    J: Products, probes: Any, steps: Any, length: int, random: Directions, symmetric: bool = False
 ) -> tuple[Iterator[Tensor], int]:
     """The unit probes, in chunks whose bases fit, and the steps that there are; sets the unit of J."""
     if symmetric and J.m != J.n:
