@@ -40,7 +40,7 @@ def test_a_row_states_times_ratios_and_targets(benchmark: ModuleType) -> None:
 
 @pytest.mark.parametrize("benchmark", ["__main__"], indirect=True)
 def test_unknown_benchmark_is_named_with_the_known(benchmark: ModuleType) -> None:
-    with pytest.raises(SystemExit, match="no benchmark is called 'speed'; there are explorer, imports, jacobians"):
+    with pytest.raises(SystemExit, match=r"no benchmark is called .speed.; there are .*explorer.*jacobians"):
         benchmark.main(["speed"])
 
 
