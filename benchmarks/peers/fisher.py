@@ -40,11 +40,12 @@ def by_nngeometry() -> list[dict[str, Any]]:
         found.compute_eigendecomposition()
         return found.get_eigendecomposition()[0]
 
-    return [
+    rows = [
         _row("matrix", lambda: _matrix(model, x), lambda: theirs().to_torch().detach()),
         _row("spectrum", lambda: _spectrum(model, x), spectrum),
         _row("trace", lambda: _trace(model, x), lambda: theirs().trace().detach()),
     ]
+    return [row | {"note": "nngeometry fails in float64 unless that is torch's default dtype"} for row in rows]
 
 
 def by_curvlinops() -> list[dict[str, Any]]:
