@@ -65,7 +65,7 @@ def flow(
         time[moved] += h[taken]
         time[active[arrives]] = 1.0
         step[active] = h * (0.9 * error.clamp(min=1e-12) ** -0.125).clamp(0.2, 5.0)
-        active = active[~arrives & (step[active] > 1e-10)]
+        active = active[~arrives & (step[active] * max_steps > 1e-3)]  # the rest cannot arrive in time
     return Flow(path[..., :k], path[..., k:], time == 1)
 
 
