@@ -28,6 +28,27 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        name="the residual identity is dropped",
+        file="links.py",
+        old="return torch.add(skip, branch, alpha=scale)",
+        new="return scale * branch",
+        test="tests/test_links.py::test_dense_lazy_and_autograd_agree",
+    ),
+    Mutant(
+        name="the slope of tanh is taken at its value",
+        file="_rules.py",
+        old="return value, _scaling(1 - value * value)",
+        new="return value, _scaling(1 - torch.tanh(value) ** 2)",
+        test="tests/test_links.py::test_dense_lazy_and_autograd_agree",
+    ),
+    Mutant(
+        name="LayerNorm keeps the stretch",
+        file="_rules.py",
+        old="columns = columns - columns.mean(2, keepdim=True) - unit * (unit.mT @ columns / width)",
+        new="columns = columns - columns.mean(2, keepdim=True)",
+        test="tests/test_links.py::test_dense_lazy_and_autograd_agree",
+    ),
+    Mutant(
         name="the product is reversed",
         file="linearization.py",
         old="""        columns = self._as_frame(columns)
