@@ -94,8 +94,8 @@ def geodesic(
         raise ValueError(f"points is {points} and max_iterations {max_iterations}; at least 3 and 1 would do")
     chain.linearize(x1, dense=False)  # for its checks: a finite image at this end as well
     end = patch.coordinates(x1, "x1")
+    check_path_memory(patch, points, patch.images(end).shape[-1])
     straight = torch.linspace(0, 1, points).to(end)[:, None] * end[:, None, :]
-    check_path_memory(patch, points, patch.images(straight[:, :1]).shape[-1])
     path, converged = relax(patch, straight, max_iterations, progress)
     length = torch.full_like(end[:, 0], torch.nan)
     if refine and patch.is_smooth(straight[:, 0]) and patch.is_smooth(end):
@@ -108,7 +108,7 @@ def geodesic(
     inner = patch.points(path[:, 1:-1])
     images = chain(torch.cat([x0[:, None], inner, x1[:, None]], 1).flatten(0, 1)).reshape(len(x0), points, -1)
     chords, energy = _length(lift(images)), polygon_energy(lift(images))
-    shot = length + (chords - chords.detach())  # the derivative is that of the polygon
+    shot = length.nan_to_num() + (chords - chords.detach())  # the derivative is that of the polygon
     return Geodesic(
         path=torch.cat([x0.detach()[:, None], inner, x1.detach()[:, None]], 1),
         length=torch.where(refined, shot, chords).to(x0),

@@ -140,13 +140,13 @@ def _descend(patch: Patch, path: Tensor, max_iterations: int, bar: "tqdm[Any]") 
     """Newton steps, each damped until it lowers the energy; a sample leaves when it rests or no step helps."""
     path, images = path.clone(), patch.images(path)
     energy = polygon_energy(images)
-    resting = torch.zeros_like(energy, dtype=torch.bool)
+    resting = energy == 0
     inner = torch.arange(1, path.shape[1] - 1, device=path.device)
     # what rounding of the images in the chain's own dtype does to the energy
     noise = 8 * torch.finfo(patch.x.dtype).eps * images.abs().amax((1, 2)) * (energy * path.shape[1]).sqrt()
     tolerance = 1e-12 if patch.x.dtype == torch.float64 else 1e-8
     damping = torch.full_like(energy, _FIRST_DAMPING)
-    active = energy.isfinite().nonzero()[:, 0]
+    active = (energy.isfinite() & ~resting).nonzero()[:, 0]
     model: Model | None = None
     for _ in range(max_iterations):
         if not len(active):

@@ -41,9 +41,8 @@ def parallel_transport(chain: Chain, path: Tensor, v: Tensor, *, basis: Tensor |
         >>> outwards.round(decimals=3)  # what pointed outwards points along the circle a quarter later
         tensor([-0., -1.])
     """
-    if not isinstance(path, Tensor) or path.ndim < 3 or path.shape[1] < 2:
-        came = f"has shape {tuple(path.shape)}" if isinstance(path, Tensor) else f"is a {type(path).__name__}"
-        raise ValueError(f"path {came}; (B, T, *s) with T ≥ 2 points a curve would do")
+    if path.ndim < 3 or path.shape[1] < 2:
+        raise ValueError(f"path has shape {tuple(path.shape)}; (B, T, *s) with T ≥ 2 points a curve would do")
     patch = patch_at(chain, path[:, 0], basis)
     check_same(path[:, 0], v, "v")
     chain.linearize(path.flatten(0, 1), dense=False)  # for its checks: finite all along

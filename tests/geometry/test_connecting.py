@@ -341,6 +341,11 @@ class TestBadInput:
         (slope,) = torch.autograd.grad(found.length.sum(), end)
         assert slope.isfinite().all()
 
+    def test_a_chain_that_sees_nothing(self) -> None:
+        found = geodesic(Chain([lambda x: 0 * x]), tensor([0.3, 0.2]), tensor([0.5, 0.5]), 9)
+        assert found.converged.all()
+        assert found.length.item() == 0
+
     def test_a_curve_that_meets_nan(self) -> None:
         def hole(x: Tensor) -> Tensor:  # no image between -1/2 and 1/2 for small x_1
             return torch.cat([x, (x[:, :1] ** 2 + x[:, 1:] ** 2 - 0.25).sqrt()], 1)
@@ -398,7 +403,7 @@ class TestBadInput:
         ("v", "options", "words"),
         [
             (tensor([1.0, 0.0, 0.0]), {}, "v has shape"),
-            (tensor([1.0, 0.0]), {"time": 0}, "time is 0"),
+            (tensor([1.0, 0.0]), {"time": 0.0}, "time is 0.0"),
             (tensor([1.0, 0.0]), {"time": math.nan}, "time is nan"),
             (tensor([1.0, 0.0]), {"points": 1}, "points is 1"),
             (tensor([1.0, 0.0]), {"tolerance": 0.0}, "tolerance is 0.0"),
@@ -413,7 +418,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"kink near x.* geodesic\(\)"):
             shoot(Chain([nn.Linear(2, 9, dtype=F64), nn.ReLU()]), tensor([0.1, 0.0]), tensor([1.0, 0.0]), basis=None)
 
-    @pytest.mark.parametrize("path", [torch.zeros(4, 2), torch.zeros(1, 1, 2), None])
-    def test_transport(self, path: object) -> None:
+    @pytest.mark.parametrize("path", [torch.zeros(4, 2), torch.zeros(1, 1, 2)])
+    def test_transport(self, path: Tensor) -> None:
         with pytest.raises(ValueError, match="T ≥ 2 points a curve would do"):
             parallel_transport(Chain([sphere]), path, torch.zeros(1, 2))
