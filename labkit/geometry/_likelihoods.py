@@ -1,6 +1,6 @@
 """What the outputs of a model mean: each likelihood's Fisher matrix on its outputs, as a square root A = S Sᵀ.
 
-The root is applied and never built, and keeps its digits where a classifier is sure, where 1 − p has none.
+The root is applied and never built; it and the scores keep their digits where a classifier is sure and 1 − p has none.
 """
 
 import math
@@ -82,15 +82,17 @@ class Categorical:
     def root(self, f: Tensor, w: Tensor) -> Tensor:
         log_p = f.log_softmax(-1)
         part = (log_p / 2).exp() * w
-        return _balanced(part - log_p.exp() * part.sum(-1, keepdim=True), log_p.argmax(-1))
+        return part - log_p.exp() * part.sum(-1, keepdim=True)
 
     def root_transposed(self, f: Tensor, z: Tensor) -> Tensor:
         log_p = f.log_softmax(-1)
-        z = z - z.gather(-1, log_p.argmax(-1, keepdim=True))  # so the likeliest class has no part in the mean
         return (log_p / 2).exp() * (z - (log_p.exp() * z).sum(-1, keepdim=True))
 
     def score(self, f: Tensor, y: Tensor) -> Tensor:
-        return _balanced(-f.softmax(-1), y)
+        p = f.softmax(-1)
+        here = torch.arange(f.shape[-1], device=f.device) == y[..., None]
+        others = torch.where(here, 0.0, p)  # 1 - p of the label is their sum, which keeps the digits of a sure guess
+        return torch.where(here, others.sum(-1, keepdim=True), -p)
 
     def check_outputs(self, f: Tensor) -> None:
         if f.ndim < 2 or f.shape[-1] < 2:
@@ -121,13 +123,6 @@ def as_likelihood(name: object, variance: object) -> Likelihood:
     if name == "gaussian":
         return Gaussian(float(variance))
     return Categorical() if name == "categorical" else Bernoulli()
-
-
-def _balanced(covector: Tensor, at: Tensor) -> Tensor:
-    """The covector with its entry `at` replaced by minus the sum of the others: a softmax's covectors sum to zero."""
-    here = torch.arange(covector.shape[-1], device=covector.device) == at[..., None]
-    others = torch.where(here, 0.0, covector)
-    return torch.where(here, -others.sum(-1, keepdim=True), others)
 
 
 def _check_finite(f: Tensor) -> None:

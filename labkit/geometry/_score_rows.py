@@ -316,8 +316,10 @@ class ScoreRows:
 
     @contextmanager
     def _settled(self) -> Iterator[None]:
+        keep = torch.is_grad_enabled()
         with (
             torch.inference_mode(False),
+            torch.set_grad_enabled(keep),  # leaving inference mode switches gradients on
             leave_as_it_was([self._model], self._x),
             forward_mode_allowed(),
             warnings.catch_warnings(),

@@ -70,19 +70,20 @@ def slow_fisher(model: nn.Module, x: Tensor, likelihood: str) -> Tensor:
     return total
 
 
-class Counter(nn.Module):
-    """Writes two buffers at every call, in place and anew."""
+class Restless(nn.Module):
+    """Writes its buffers at every call, in place and anew, and draws a number that it does not use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(6, 3)
-        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(3))
         self.register_buffer("mean", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        torch.rand(1)
+        self.scale.fill_(2.0)
         self.mean = self.mean + x.detach().mean()
-        return self.linear(x)
+        return self.linear(x) * self.scale
 
 
 class OnceSine(torch.autograd.Function):
@@ -152,7 +153,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor, str]] = {
     "convolution and batch norm": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(),
                                    nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3, 3)), IMAGES, "categorical"),
     "weight norm": (lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))), VECTORS, "gaussian"),
-    "buffers written": (Counter, VECTORS, "categorical"),
+    "buffers written": (Restless, VECTORS, "categorical"),
     "state overwritten": (lambda: Of(overwrites, linear=nn.Linear(6, 3)), VECTORS, "gaussian"),
     "solve": (lambda: Of(solves, linear=nn.Linear(6, 4), other=nn.Linear(6, 2)), VECTORS, "categorical"),
     "branches": (lambda: Of(branches, linear=nn.Linear(6, 3)), VECTORS, "categorical"),

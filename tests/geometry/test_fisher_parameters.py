@@ -17,6 +17,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from labkit.geometry import fisher
+from labkit.geometry._likelihoods import as_likelihood
+from labkit.geometry._score_rows import ScoreRows
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "data/reference/fisher.json").read_text())
 LIKELIHOODS = ("categorical", "bernoulli", "gaussian")
@@ -233,6 +235,9 @@ class TestLaws:
 
     def test_no_graph_under_no_grad(self) -> None:
         with torch.no_grad():
+            assert not any(
+                rows.requires_grad for rows in ScoreRows(mlp(), VECTORS, as_likelihood("gaussian", 1)).chunks()
+            )
             assert not fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
         assert fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
         assert not fisher.spectrum(mlp(), VECTORS, "gaussian").requires_grad
@@ -290,10 +295,22 @@ class TestRankAndDigits:
                 blocks.append(sorted(map(float, mpmath.eigsy(A, eigvals_only=True)))[1:])
         alone = fisher.spectrum(model, torch.tensor(X[:1], dtype=F64), "categorical") / 2
         torch.testing.assert_close(alone.flip(0), torch.tensor(blocks[0], dtype=F64), rtol=1e-12, atol=0)
+        one, v = torch.tensor(X[:1], dtype=F64), {"weight": normal(3, 2)}
+        F = fisher.matrix(model, one, "categorical").detach()
+        torch.testing.assert_close(flat(fisher.product(model, one, "categorical", v)), F @ flat(v), rtol=1e-12, atol=0)
         both = torch.tensor(sorted(blocks[0] + blocks[1], reverse=True), dtype=F64)
         found = fisher.spectrum(model, torch.tensor(X, dtype=F64), "categorical")
         assert len(found) == (4 if gap < 50 else 2)
         torch.testing.assert_close(found, both[: len(found)], rtol=1e-6, atol=0)
+
+    def test_a_sure_and_right_classifier_has_tiny_scores(self) -> None:
+        model, x = nn.Linear(1, 2, bias=False, dtype=F64), torch.ones(1, 1, dtype=F64)
+        for gap in (20.0, 37.0, 60.0):
+            model.weight.data = torch.tensor([[gap], [0.0]], dtype=F64)
+            F = fisher.empirical_matrix(model, x, "categorical", torch.tensor([0])).detach()
+            wrong = 1 / (1 + math.exp(gap))
+            square = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=F64) * wrong**2
+            torch.testing.assert_close(F, square, rtol=1e-12, atol=0)
 
     def test_a_sure_logit_keeps_its_digits(self) -> None:
         model = nn.Linear(1, 1, bias=False, dtype=F64)
@@ -318,6 +335,15 @@ class TestRankAndDigits:
         assert fisher.spectrum(model, VECTORS, "gaussian").shape == (0,)
         step = fisher.natural_gradient(model, VECTORS, "gaussian", like(model), damping=2.0)
         torch.testing.assert_close(flat(step), flat(like(model)) / 2)
+
+    def test_density_has_the_moments_of_the_spectrum(self) -> None:
+        model, x = mlp(n_in=20, width=30, n_out=5), normal(12, 20)  # 785 parameters, rank 60
+        found = fisher.density(model, x, "gaussian", probes=60, steps=60, bandwidth=0.02)
+        mass = torch.trapezoid(found.mean, found.log_s)
+        torch.testing.assert_close(mass + found.zero, torch.ones((), dtype=F64), rtol=0, atol=1e-3)
+        assert found.zero.item() == pytest.approx(1 - 60 / 785, abs=1e-9)
+        mean = torch.trapezoid(found.mean * (2 * found.log_s).exp(), found.log_s)
+        torch.testing.assert_close(mean, fisher.trace(model, x, "gaussian").detach() / 785, rtol=0.1, atol=0)
 
     def test_inference_mode_and_generator(self) -> None:
         model = mlp()
