@@ -269,7 +269,7 @@ class TestNetworks:
             line = curve_length(ridge, straight(x0, x1, 65))
         assert not found.refined[0]
         assert found.length[0] < 0.4 * line[0]
-        assert found.length[0] >= 2 * math.hypot(1, 0.95) - 1e-2  # around the foot of the tent, (0, 1)
+        assert found.length[0].item() == pytest.approx(2 * math.hypot(1, 0.95), rel=0.03)  # around the tent, by (0, 1)
         assert found.length[1] == pytest.approx(0.5, rel=1e-12)
 
     def test_relu_networks(self) -> None:
@@ -280,7 +280,7 @@ class TestNetworks:
             line = curve_length(chain, straight(x0, x1, 64))
         assert not found.refined.any()
         assert (found.length <= line).all()
-        assert found.length.min() < 0.99 * line[found.length.argmin()]
+        assert (found.length / line).min() < 0.98
         torch.testing.assert_close(found.length, curve_length(chain, found.path))
 
     def test_feature_space_is_a_slice_and_a_plane_is_a_basis(self) -> None:
