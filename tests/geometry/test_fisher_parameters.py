@@ -235,9 +235,8 @@ class TestLaws:
 
     def test_no_graph_under_no_grad(self) -> None:
         with torch.no_grad():
-            assert not any(
-                rows.requires_grad for rows in ScoreRows(mlp(), VECTORS, as_likelihood("gaussian", 1)).chunks()
-            )
+            with ScoreRows(mlp(), VECTORS, as_likelihood("gaussian", 1.0))._settled():
+                assert not torch.is_grad_enabled()
             assert not fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
         assert fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
         assert not fisher.spectrum(mlp(), VECTORS, "gaussian").requires_grad
