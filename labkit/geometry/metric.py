@@ -45,8 +45,8 @@ class Ellipse:
         """log √det g = log σ_1 + log σ_2, the growth of area: the larger, the smaller the ellipse; −∞ where singular.
 
         Example:
-            >>> ellipse(torch.diag(torch.tensor([9.0, 4.0]))).log_volume.exp()
-            tensor(6.0000)
+            >>> ellipse(torch.diag(torch.tensor([9.0, 4.0]))).log_volume.exp().round(decimals=4)
+            tensor(6.)
         """
         return -self.semi_axes.log().sum(-1)
 
