@@ -54,9 +54,11 @@ def geodesic(
     max_iterations: int = 100,
     progress: bool = True,
 ) -> Geodesic:
-    """Join x0 to x1 by the curve whose image under the chain has least energy, started from the straight line.
+    """Join x0 to x1 by a curve whose image under the chain has stationary energy, found from the straight line.
 
-    It is a local minimum, never longer than the image of the straight line. On a slice of a chain it is a geodesic of
+    It is never longer than the image of the straight line, and nearly always a local minimum. Where the straight line
+    is itself stationary but not least (an equator beyond half a turn) it rests there: `converged` is True, `refined`
+    False. On a slice of a chain it is a geodesic of
     that feature space. A polygon of T points is short by O(T⁻²) where the chain is smooth; there shooting makes it
     exact to about 1e-9 in float64. Equal points give a constant path of length zero.
 
