@@ -18,6 +18,7 @@ def variance_within_five_errors(entries, variance):
 
 
 @pytest.mark.parametrize(("n_out", "n_in"), [(200, 200), (300, 100), (100, 300)])
+@pytest.mark.statistical
 def test_gaussian_entries_have_variance_one_over_fan_in(n_out, n_in):
     variance_within_five_errors(gaussian(n_out, n_in, seeded()), 1 / n_in)
 
@@ -31,6 +32,7 @@ def test_orthogonal_keeps_the_mean_square_exactly_where_it_can(n_out, n_in):
     assert w.square().mean().item() == pytest.approx(1 / n_in, rel=1e-12)
 
 
+@pytest.mark.statistical
 def test_orthogonal_is_haar():
     """E tr O = 0 and E (tr O)² = 1 for Haar matrices; without the sign fix of QR the first is far off."""
     traces = torch.stack([orthogonal(5, 5, seeded(seed)).trace() for seed in range(2000)])
@@ -92,6 +94,7 @@ def test_an_absent_gpu_is_named():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, -7, 2**40])
+@pytest.mark.statistical
 def test_weights_are_independent_of_inputs_drawn_with_the_same_seed(seed):
     w, x = gaussian(50, 100, weight_generator(seed)), torch.randn(50, 100, generator=seeded(seed), dtype=torch.float64)
     correlation = (w * x).mean() / (w.square().mean() * x.square().mean()).sqrt()

@@ -7,6 +7,7 @@ import torch
 from labkit.networks import mlp
 
 
+@pytest.mark.statistical
 def test_q_follows_its_law_layer_by_layer(normal):
     """Given h_{l-1}, the entries of h_l are N(0, σ_w² |φ(h_{l-1})|²/n + σ_b²), exactly, at any width."""
     n = 600

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from labkit.networks import conv_resnet, resnet
 
 
+@pytest.mark.statistical
 def test_branches_follow_their_law_block_by_block(normal):
     """Given h, the entries of h' − h are N(0, α²(σ_w² |φ(h)|²/n + σ_b²)), exactly, at any width."""
     n, alpha = 600, 0.4
@@ -54,6 +55,7 @@ def test_a_convolutional_block_is_the_formula(normal):
     torch.testing.assert_close(block(x), x + 0.5 * h)
 
 
+@pytest.mark.statistical
 def test_a_convolutional_layer_follows_its_law(normal):
     """Given h, the channels at one inner pixel are N(0, σ_w² mean φ(h)² over the 3×3 patch + σ_b²)."""
     channels = 200

@@ -112,6 +112,7 @@ def test_attention_alone_collapses_tokens_and_a_skip_prevents_it(normal):
     assert spread(helped(x)) > 0.1
 
 
+@pytest.mark.statistical
 def test_weights_follow_their_law(normal):
     """Given h, queries, keys and values are N(0, σ_w² |h|²/d + σ_b²)."""
     width = 256
