@@ -255,11 +255,11 @@ class TestNetworks:
 
     def test_a_batch_equals_a_loop(self) -> None:
         chain = tanh_network(sigma_w=0.8)
-        x0, x1 = torch.randn(2, 5, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
-        together = geodesic(chain, x0, x1, 24)
-        alone = geodesic(chain, x0[4:], x1[4:], 24)
-        torch.testing.assert_close(alone.path[0], together.path[4], rtol=0, atol=1e-7)
-        torch.testing.assert_close(alone.length[0], together.length[4], rtol=1e-8, atol=0)
+        x0, x1 = torch.randn(2, 3, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+        together = geodesic(chain, x0, x1, 20)
+        alone = geodesic(chain, x0[2:], x1[2:], 20)
+        torch.testing.assert_close(alone.path[0], together.path[2], rtol=0, atol=1e-7)
+        torch.testing.assert_close(alone.length[0], together.length[2], rtol=1e-8, atol=0)
 
     def test_relu_goes_around_a_ridge(self) -> None:
         ridge = Chain([lambda x: torch.cat([x, 4 * torch.relu(1 - x[:, :1].abs() - x[:, 1:].abs())], 1)])
