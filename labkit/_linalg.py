@@ -5,7 +5,6 @@ Matrices of half or single precision are lifted first; a device without float64 
 
 import math
 
-import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -121,10 +120,12 @@ def departure_from_normality(A: Float[Tensor, "batch n n"]) -> Float[Tensor, " b
 
     The strict upper triangle is summed itself: 1 - Σ|λ|²/‖A‖² would round a normal matrix to 1e-8 instead of 0.
     """
+    from scipy.linalg import schur  # here, for it would double the time that `from labkit import Chain` takes
+
     lifted = lift(A)
     found = []
     for a in lifted.cpu().numpy():
-        T = torch.from_numpy(scipy.linalg.schur(a, output="complex")[0])
+        T = torch.from_numpy(schur(a, output="complex")[0])
         size = T.abs().square().sum().sqrt()
         found.append(T.triu(1).abs().square().sum().sqrt() / size if size > 0 else size)
     return torch.stack(found).to(lifted.device)
