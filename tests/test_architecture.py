@@ -23,7 +23,9 @@ TEXTS = sorted(
     for path in (ROOT / folder).glob("*" if folder == "." else "**/*")
     if path.suffix in {".py", ".md", ".toml", ".yml", ".sh", ".js", ".css", ".cff"} or path.name == "Makefile"
 )
-HEAVY = {"torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "seaborn", "ipywidgets", "papermill", "transformers"}
+HEAVY = {
+    "torch", "numpy", "scipy", "pandas", "sklearn", "matplotlib", "seaborn", "ipywidgets", "papermill", "transformers",
+}  # fmt: skip
 
 
 def test_imports_go_down_the_floors() -> None:
