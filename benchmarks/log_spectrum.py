@@ -7,13 +7,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import medians
 from labkit import Linearization
 from labkit.geometry import spectra
 
@@ -45,7 +43,7 @@ def _row(batch: int, depth: int, width: int, runs: int) -> dict[str, float | str
     def with_error() -> Tensor:
         return spectra.log_spectrum(lin, depths=depths).error
 
-    times = _medians([naive, values, with_error], runs)
+    times = medians([naive, values, with_error], runs)
     right, error = values(), with_error()
     return {
         "case": f"B={batch} L={depth} n={width}",
@@ -57,17 +55,6 @@ def _row(batch: int, depth: int, width: int, runs: int) -> dict[str, float | str
         "naive_wrong_by_nats": float((naive() - right).abs().max()),
         "largest_error_nats": float(error.max()),
     }
-
-
-def _medians(functions: list[Callable[[], Tensor]], runs: int) -> list[float]:
-    """Median processor times in ms; the functions take turns, so that a passing load meets all of them."""
-    spent: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs + 1):
-        for function, times in zip(functions, spent, strict=True):
-            start = time.process_time()
-            function()
-            times.append(1e3 * (time.process_time() - start))
-    return [statistics.median(times[1:]) for times in spent]  # the first run warms up
 
 
 if __name__ == "__main__":
