@@ -1,6 +1,5 @@
 """Settings that every test shares: one thread, headless pictures, reproducible hypothesis runs."""
 
-import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on shared cores two threads are slower than one
@@ -12,7 +11,6 @@ from hypothesis import settings
 
 matplotlib.use("agg")  # here and not in the environment, where it would empty the notebooks' figures
 torch.set_num_threads(1)
-gc.set_threshold(200_000, 50, 100)  # the shape checker makes many small objects; full collections would cost minutes
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("ci")
 

@@ -170,10 +170,13 @@ def _swallowing(_: Any) -> None:
             time.sleep(0.001)
 
 
+_over = threading.Event()
+
+
 def _swallowing_all(_: Any) -> None:
-    while True:
+    while not _over.is_set():  # a thread that swallows everything cannot be ended from outside
         try:
-            while True:
+            while not _over.is_set():
                 pass
         except:  # noqa: E722
             pass
@@ -183,7 +186,8 @@ def _swallowing_all(_: Any) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finalizer
 @pytest.mark.parametrize("main_thread", [True, False])
 def test_an_endless_loop_ends(loop: Any, main_thread: bool) -> None:
-    exercise, verdicts = dataclasses.replace(TURN, seconds=0.2), []
+    exercise, verdicts, before = dataclasses.replace(TURN, seconds=0.2), [], threading.enumerate()
+    _over.clear()
     if main_thread:
         verdicts.append(examine(exercise, loop))
     else:
@@ -191,6 +195,10 @@ def test_an_endless_loop_ends(loop: Any, main_thread: bool) -> None:
         thread.start()
         thread.join(20)
     assert "no answer within 0.2 seconds" in verdicts[0].message
+    _over.set()
+    for thread in set(threading.enumerate()) - set(before):  # left running it would slow every test to come
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_limit_hands_on_value_and_error_in_any_thread() -> None:
