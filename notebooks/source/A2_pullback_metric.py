@@ -6,9 +6,8 @@
 # %% [markdown]
 # # A2 · The pullback metric
 #
-# Three photographs span a plane, and every point of it is a picture. All steps that one network makes equally long form an ellipse there. Its shape is
-# drawn, enlarged to fit: narrow means sensitive. Colour tells the size: where areas grow more than on average, the true ellipse is small, and drawn orange.
-# Magenta lines part the answers. Drag the depth, then the training.
+# Three photographs span a plane of pictures. At each of its points, all steps that the network makes equally long form an ellipse, drawn enlarged: narrow
+# means sensitive. Orange ones are small in truth: areas grow there more than on average. Magenta lines part the answers. Drag the depth, then the training.
 # **At the logits, which steps does the network still feel, and how much longer does it make some than others?**
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A field of ellipses over the plane through a trouser, a dress and a boot. Circles at the input; thin, differently turned ellipses at the logits, largest in volume where the classes meet. Beside it each ellipse as a dot: its distortion across, its log-volume upwards."}}
@@ -33,10 +32,10 @@ explore("A2")
 # %% [markdown]
 # | | |
 # |---|---|
-# | **You will be able to** | write the metric that a network induces (A2.1) · measure a walk of photographs with it (A2.2) · draw its ellipse (A2.3) · choose the metric that belongs to a classifier, not to its gauge (A2.4) · say when a metric misleads |
+# | **You will be able to** | write the metric that a network induces (A2.1) · measure a walk of photographs (A2.2) · draw its ellipse (A2.3) · choose a classifier's own metric (A2.4) · say when a metric misleads |
 # | **Time** | 60 minutes |
 # | **You need** | A1: the Jacobian chain; eigenvalues of a 2 × 2 matrix |
-# | **Sources** | Hauser & Ray 2017 (networks as Riemannian geometry); Tissot 1881 (the indicatrix); Amari 2016 (the Fisher metric); Bolte & Pauwels 2021 (curves through kinks) |
+# | **Sources** | Hauser & Ray 2017; Tissot 1881 (the indicatrix); Amari 2016 (Fisher); Bolte & Pauwels 2021 (kinks) |
 
 # %% tags=["parameters"]
 profile: str = "fast"     # "full" trains three times as many networks
@@ -110,8 +109,7 @@ ellipses.unit_steps(
 # **Then for every $C^1$ curve $c : [0,1] \to U$:** $\;\operatorname{length}(f \circ c) = \displaystyle\int_0^1 \sqrt{\dot c^\top g_c\, \dot c}\;dt.$
 
 #
-# *Proof.* By the chain rule $(f\circ c)' = Df(c)\,\dot c$ is continuous, and its norm is $\sqrt{\dot c^\top g_c\,\dot c}$. The length of a $C^1$ curve is the
-# integral of its speed. $\square$
+# *Proof.* By the chain rule $(f\circ c)' = Df(c)\,\dot c$ is continuous, with norm $\sqrt{\dot c^\top g_c\,\dot c}$; length is the integral of speed. $\square$
 #
 # With the links of A1, $g_x = J_1^\top \cdots J_L^\top J_L \cdots J_1$. On a plane area grows by $\sqrt{\det g} = \sigma_1\sigma_2$; its log is the **log-volume**.
 
@@ -124,7 +122,7 @@ ellipses.unit_steps(
 # %% [markdown]
 # ## Measure: the metric, without a derivative
 #
-# Lengths can be had by walking. Move 81 pictures a little along $e_1$ and $e_2$, both ways, and look how far the logits move. Nothing
+# Lengths can be had by walking. Move 81 pictures a little along $e_1$ and $e_2$, both ways: how far do the logits move? Nothing
 # is differentiated. If $f$ is $C^3$, the inner products of these differences are $g$ up to the square of the step.
 
 # %%
@@ -156,7 +154,7 @@ check("A2.1", metric_from)
 # ## A walk of photographs
 #
 # Go straight from the trouser to the boot. At the logits the way is a curve. Send nine of its
-# photographs through the network and add the distances between neighbours: a polygon, with its corners on the curve.
+# photographs through the network and add the distances between neighbours: a polygon.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine photographs from trouser to boot, fading into each other, and between neighbours the distance of their logits: small at both ends, large in the middle."}}
 start, end = plane.corners[0], plane.corners[2]
@@ -177,7 +175,7 @@ curves.strip(nine.reshape(-1, 28, 28), gaps,
 # is 22.89 long, the chord 14.67, so the way is bent. Is 22.89 the length of the curve? Nine photographs cannot tell.
 
 # %% [markdown]
-# The theorem gives the length from one metric and one velocity at each moment. So compare. A polygon cuts corners: it
+# The theorem gives the length from a metric and a velocity at each moment. A polygon cuts corners: it
 # is never too long. If the network is $C^2$ and the image never halts, each of $N$ pieces misses $O(N^{-3})$, all together $O(N^{-2})$. If the image is bent: twice the
 # photographs, a quarter of the error.
 
@@ -230,7 +228,7 @@ explore("A2.curve", activation=activation, seed=seed)
 # %% [markdown]
 # ## Exercise A2.3 · the semi-axes
 #
-# Write `semi_axes(g)` for $\{v : v^\top g\,v = 1\}$, the longer first. In an eigenbasis of $g$ the equation reads $\lambda_1 a^2 + \lambda_2 b^2 = 1$. Keep apart three numbers: the
+# Write `semi_axes(g)` for $\{v : v^\top g\,v = 1\}$, the longer first. In an eigenbasis the equation reads $\lambda_1 a^2 + \lambda_2 b^2 = 1$. Keep apart the
 # eigenvalue $\lambda$, the stretch $\sigma = \sqrt\lambda$, and the axis.
 
 # %% tags=["exercise"]
@@ -243,7 +241,7 @@ check("A2.3", semi_axes)  # stuck? hint("A2.3"), solution("A2.3")
 # %% [markdown]
 # ## Distortion through depth
 #
-# Leave the plane for 100 real photographs, with the ten directions in which 5,000 others vary most. The distortion is $\sigma_{\max}/\sigma_{\min}$, and 1 would be
+# Leave the plane for 100 photographs, with the ten directions in which 5,000 others vary most. A distortion $\sigma_{\max}/\sigma_{\min}$ of 1 would be
 # an isometry up to scale. In the *lazy* limit (NTK scaling, infinite width) training does not move the hidden layers at all. Does it here?
 
 # %%
@@ -266,13 +264,13 @@ curves.by_depth(thin, "Training raises the distortion at every depth",
 
 # %% [markdown] tags=["reads"]
 # Without training the log-distortion climbs from 0.68 to 2.12 over five layers. Training lifts it at every depth; at the last hidden layer the factor is
-# $3.31 \pm 0.52$, where the lazy limit says 1. The jump at depth 6 comes from the shape: a 10 × 10 matrix has a tiny least singular value. Return to the first
-# picture and watch it happen: depth 5, then the epochs.
+# $3.31 \pm 0.52$, where the lazy limit says 1. The jump at depth 6 comes from the shape: a 10 × 10 matrix has a tiny least singular value. Watch it in
+# the first picture: depth 5, then the epochs.
 
 # %% [markdown]
 # ## Directions that are not seen at all
 #
-# Ten logits cannot hold 784 directions: $\ker Df$ has dimension at least 774, and on it $g$ is 0. Take the step from one photograph towards another and remove what $Df$
+# Ten logits cannot hold 784 directions: $\ker Df$ has dimension at least 774, and on it $g$ is 0. Take a step from one photograph towards another; remove what $Df$
 # sees. To first order nothing happens at the logits. If $f$ is $C^2$, a step $sv$ with $v \in \ker Df$ moves them by $\tfrac12 s^2 D^2\!f(v, v) + o(s^2)$.
 
 # %%
@@ -322,7 +320,7 @@ for name, link in gauges.items():
 #
 # $$G_x = J^\top\bigl(\operatorname{diag} p - p\,p^\top\bigr) J, \qquad \mathrm{KL}\bigl(p(x)\,\|\,p(x+v)\bigr) = \tfrac12 v^\top G_x v + O(|v|^3).$$
 #
-# The matrix in the middle kills $\mathbf 1$, so no shift can enter. Euclid on $p$ is shift-free too; what singles Fisher out is the divergence KL, and Čencov's theorem (Amari 2016). It is
+# The middle matrix kills $\mathbf 1$: no shift can enter. Euclid on $p$ is shift-free too; what singles Fisher out is KL, and Čencov's theorem (Amari 2016). It is
 # Euclid's metric of $2\sqrt p$, on a sphere of radius 2.
 
 # %%
@@ -412,14 +410,14 @@ for name, one in ((activation, net), ("relu", kinked[0])):
           *(f"{r:.2f}" for r in turned[1:] / turned[:-1]))
 
 # %% [markdown] tags=["reads"]
-# A doubling divides ReLU's error by $2.01 \pm 0.13$: the claim of 4 fails, as it should, and 2 holds. The first network's 165 turns are irregular, like the steps of a random walk:
+# A doubling divides ReLU's error by $2.01 \pm 0.13$: the claim of 4 fails, as it should, and 2 holds. The first network's 165 turns are irregular, like a random walk's:
 # their squares add, at every scale. The formula did not fail, the smoothness did.
 
 # %% [markdown]
 # ## Your own model
 #
-# Any `nn.Sequential` is a chain. Here is a small convolutional network that nobody trained, on the same plane, at the same three photographs. Put yours in its place; for
-# anything that is no `nn.Sequential`, `cut` of A1 makes the chain.
+# Any `nn.Sequential` is a chain. Here is an untrained convolutional network at the same three photographs. Put yours in its place (`cut` of A1 makes
+# a chain of any module).
 
 # %%
 model = nn.Sequential(
@@ -442,7 +440,7 @@ for name, row in zip(chain.names, ratios):
 # | signal propagation says | geometry says | you compute |
 # |---|---|---|
 # | a perturbation grows by | the length of a step, $\sqrt{v^\top g\,v}$ | `metric.norm(g, v)` |
-# | most and least sensitive direction | axes of the ellipse, $1/\sigma_1$ and $1/\sigma_2$ | `metric.ellipse(g)` |
+# | most and least sensitive direction | half-axes $1/\sigma_1$ and $1/\sigma_2$ | `metric.ellipse(g)` |
 # | conditioning of the Jacobian | distortion $\sigma_{\max}/\sigma_{\min}$ | `log_spectrum(lin).log_distortion()` |
 # | invisible perturbation | $\ker Df$: $g$ is a pseudo-metric | `log_spectrum(lin).rank` |
 # | sensitivity of the prediction | Fisher metric | `fisher.on_inputs(lin, p)` |
@@ -460,10 +458,10 @@ for name, row in zip(chain.names, ratios):
 # <details><summary>4. How far apart can two predictions be in the Fisher metric of all probability vectors?</summary>At most π: 2√p lies on a sphere of radius 2 where no coordinate is negative, a quarter of a great circle at most.</details>
 
 # %% [markdown]
-# **Discuss.** (1) Which metric would you put on the hidden layers, and which changes of basis should it survive? (2) Distortion grew under training. Is that bad? (3) Pixel distance is a choice too: what
-# changes in the lesson if the photographs are whitened first?
+# **Discuss.** (1) Which metric would you put on hidden layers, and which changes of basis should it survive? (2) Training raised the distortion. Is that bad? (3) What changes in the lesson if the
+# photographs are whitened first?
 #
-# **Read on.** Hauser & Ray 2017, Principles of Riemannian geometry in neural networks · Amari 2016, ch. 1–3 · Bolte & Pauwels 2021, Conservative set valued fields · Chizat, Oyallon & Bach 2019, On lazy training.
+# **Read on.** Hauser & Ray 2017, Principles of Riemannian geometry in neural networks · Amari 2016, ch. 1–3 · Bolte & Pauwels 2021 · Chizat, Oyallon & Bach 2019, On lazy training.
 
 # %%
 progress()
