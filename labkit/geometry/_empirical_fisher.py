@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.geometry._likelihoods import as_likelihood
-from labkit.geometry._score_algebra import dense_matrix, eigenvalues, matrix_product
+from labkit.geometry._score_algebra import dense_matrix, eigenvalues
 from labkit.geometry._score_checks import Model, Name, Number, Parameters, Samples
+from labkit.geometry._score_products import matrix_product
 from labkit.geometry._score_rows import ScoreRows
 
 __all__ = ["empirical_matrix", "empirical_product", "empirical_spectrum"]

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit._linalg import lift, qr, svd, svdvals
-from labkit.geometry._score_rows import RowOperator, ScoreRows
+from labkit.geometry._score_rows import ScoreRows
 
-__all__ = ["damped_solution", "dense_matrix", "eigenvalues", "matrix_product", "nonzero_operator"]
+__all__ = ["damped_solution", "dense_matrix", "eigenvalues"]
 
 
 def dense_matrix(rows: ScoreRows) -> Float[Tensor, "P P"]:
@@ -40,26 +40,16 @@ def eigenvalues(rows: ScoreRows) -> Float[Tensor, " r"]:
     return s[s > rows.tolerance * s[0]].square()
 
 
-def nonzero_operator(rows: ScoreRows) -> RowOperator:
-    """R for the matrix-free engine; ValueError where it vanishes."""
-    R = rows.operator()
-    if not bool(R.pull(torch.arange(1, R.shape[0] + 1, device=R.device).to(R.dtype).sin()).any()):
-        raise ValueError("the Fisher matrix at x is zero: no parameter moves the outputs; pass another x or model")
-    return R
-
-
-def matrix_product(rows: ScoreRows, v: object) -> dict[str, Tensor]:
-    """F v, like the parameters."""
-    column, R = rows.as_flat(v, "v"), rows.operator()
-    return rows.as_parameters(R.pull(R.push(column)))
-
-
 @torch.no_grad()
 def damped_solution(rows: ScoreRows, gradient: Float[Tensor, " P"], damping: float) -> Float[Tensor, " P"]:
     """(F + damping)⁻¹ gradient in float64; ValueError where damping is 0 and F singular."""
     g = lift(gradient)
     n, P = rows.shape
-    rows.require_memory(24 * min(n, P) * P, f"the natural gradient from {n} × {P} rows", "take fewer samples")
+    rows.require_memory(
+        24 * min(n, P) * P,
+        f"the natural gradient from {n} × {P} rows",
+        "pass a tolerance, such as 1e-5, for conjugate gradients, which hold none of them, or fewer samples",
+    )
     Q, T = (None, rows.triangular_factor()) if n >= P else qr(lift(rows.dense()).mT)
     U, s, Vh = svd(T)
     directions = Vh.mT if Q is None else U

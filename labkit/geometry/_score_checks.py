@@ -21,6 +21,7 @@ __all__ = [
     "check_arguments",
     "check_behaviour",
     "check_parameters",
+    "check_tolerance",
 ]
 
 if TYPE_CHECKING:
@@ -89,3 +90,15 @@ def check_behaviour(model: nn.Module, run: Callable[[Tensor], Any], x: Tensor) -
                 "the model lets one sample of x change the outputs of another; make it act on each by itself"
             )
     return f
+
+
+def check_tolerance(tolerance: object, dtype: torch.dtype) -> None:
+    """Raises ValueError unless it is None, or a relative residual that products in this dtype can reach."""
+    least = 8 * torch.finfo(dtype).eps
+    if tolerance is None:
+        return
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not least <= tolerance < 1:
+        raise ValueError(
+            f"tolerance={tolerance!r}; pass a relative residual between {least:.1g}, the rounding of {dtype}, and 1, "
+            "or None for the exact solution"
+        )

@@ -11,14 +11,9 @@ from labkit._lanczos import Eigen, singular_triplets
 from labkit.geometry._densities import Density, spectral_density
 from labkit.geometry._empirical_fisher import empirical_matrix, empirical_product, empirical_spectrum
 from labkit.geometry._likelihoods import as_likelihood
-from labkit.geometry._score_algebra import (
-    damped_solution,
-    dense_matrix,
-    eigenvalues,
-    matrix_product,
-    nonzero_operator,
-)
-from labkit.geometry._score_checks import Model, Name, Number, Parameters, Samples
+from labkit.geometry._score_algebra import damped_solution, dense_matrix, eigenvalues
+from labkit.geometry._score_checks import Model, Name, Number, Parameters, Samples, check_tolerance
+from labkit.geometry._score_products import iterative_solution, matrix_product, nonzero_operator
 from labkit.geometry._score_rows import ScoreRows
 from labkit.linearization import Linearization
 
@@ -225,11 +220,16 @@ def natural_gradient(
     *,
     damping: Number = 0.0,
     variance: Number = 1.0,
+    tolerance: Number | None = None,
+    progress: bool = True,
 ) -> dict[str, Tensor]:
     """The natural gradient (F + damping · I)⁻¹ gradient, solved on the B · outputs rows of F and not on P × P.
 
     Without damping it is covariant: a smooth change of parameters changes the step's coordinates and not the step
     (Amari 1998). Damping measures in the given coordinates, so it gives that up for stability.
+
+    Where not even the rows fit, a `tolerance` asks for conjugate gradients on products alone (Martens 2010): a step s
+    with ‖(F + damping) s − gradient‖ ≤ tolerance · ‖gradient‖, off by that over the damping at most.
 
     Args:
         model: as in `matrix`, and so are x, likelihood and variance.
@@ -238,14 +238,18 @@ def natural_gradient(
         gradient: one tensor a parameter, by name, such as `{name: p.grad for name, p in model.named_parameters()}`.
         damping: added to every eigenvalue; at 0 the Fisher matrix must be regular, P ≤ B · outputs at least.
         variance: of the "gaussian" labels.
+        tolerance: None for the exact solution; a relative residual for large models, whose steps take one product
+            each, and number about √(λ_max / damping).
+        progress: whether a bar shows after two seconds of these.
 
     Returns:
         A dictionary like `gradient`, detached.
 
     Raises:
         ValueError, TypeError: As in `matrix`; if `gradient` is not like the parameters, damping is negative, or is 0
-            where the Fisher matrix is singular.
-        MemoryError: If the rows are not free; fewer samples would do.
+            where the Fisher matrix is singular, or `tolerance` is not between the parameters' rounding and 1.
+        MemoryError: If the rows are not free; fewer samples would do, or a tolerance.
+        RuntimeError: If rounding keeps the residual above `tolerance`.
 
     Example:
         >>> from torch import nn
@@ -253,11 +257,17 @@ def natural_gradient(
         >>> gradient = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([4.0])}
         >>> natural_gradient(model, x, "gaussian", gradient)
         {'weight': tensor([[0.5000]]), 'bias': tensor([4.])}
+        >>> natural_gradient(model, x, "gaussian", gradient, damping=1.0, tolerance=1e-6)
+        {'weight': tensor([[0.4000]]), 'bias': tensor([2.])}
     """
     if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 <= damping < float("inf"):
         raise ValueError(f"damping={damping!r}; pass a number of at least 0")
     rows = ScoreRows(model, x, as_likelihood(likelihood, variance))
-    return rows.as_parameters(damped_solution(rows, rows.as_flat(gradient, "gradient"), float(damping)))
+    check_tolerance(tolerance, rows.own_dtype)
+    flat = rows.as_flat(gradient, "gradient")
+    if tolerance is None:
+        return rows.as_parameters(damped_solution(rows, flat, float(damping)))
+    return rows.as_parameters(iterative_solution(rows, flat, float(damping), float(tolerance), progress))
 
 
 def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None) -> Tensor:

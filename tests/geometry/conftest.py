@@ -1,4 +1,7 @@
-"""The exact oracle of the spectra: float64 links are rational numbers, so their product and its rank are exact."""
+"""What the tests of geometry share: the exact oracle of the spectra, and the plain model of the Fisher matrix.
+
+Float64 links are rational numbers, so their product and its rank are exact.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def exact_product(links: Sequence[Tensor]) -> tuple[np.ndarray, int]:
@@ -69,3 +72,12 @@ def exact_log_singular_values(links: Sequence[Tensor]) -> Tensor:
 @pytest.fixture(scope="session")
 def exact() -> Callable[[Sequence[Tensor]], Tensor]:
     return exact_log_singular_values
+
+
+@pytest.fixture(scope="session")
+def mlp() -> Callable[..., nn.Module]:
+    def make(n_in: int = 6, width: int = 8, n_out: int = 4) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(n_in, width), nn.Tanh(), nn.Linear(width, n_out)).double()
+
+    return make

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labkit.geometry import _score_rows, fisher
+from labkit.geometry import _scored_model, fisher
 
 F64 = torch.float64
 Refusal = tuple[Callable[[], Any], type[Exception], str]
@@ -138,7 +138,7 @@ def test_autocast_and_inference_parameters_are_refused() -> None:
 
 
 def test_memory_is_refused_beforehand_with_figure_and_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_score_rows, "available_bytes", lambda device: 2e7)
+    monkeypatch.setattr(_scored_model, "available_bytes", lambda device: 2e7)
     model, x = nn.Linear(20000, 10), torch.zeros(20, 20000)
     for call, words in (
         (lambda: fisher.matrix(model, x, "gaussian"), "of 200010 .* 160 GB, 0.02 GB are free; fisher.spectrum"),

@@ -23,6 +23,7 @@ from labkit.geometry._score_rows import ScoreRows
 REFERENCE = json.loads((Path(__file__).parents[2] / "data/reference/fisher.json").read_text())
 LIKELIHOODS = ("categorical", "bernoulli", "gaussian")
 F64 = torch.float64
+Make = Callable[..., nn.Module]
 
 
 def numbers(entries: Any) -> Tensor:
@@ -51,24 +52,6 @@ def middle(f: Tensor, likelihood: str, variance: float = 1.0) -> Tensor:
         return torch.diag((f.sigmoid() * (1 - f.sigmoid())).flatten())
     p = f.softmax(-1).reshape(-1, f.shape[-1])
     return torch.block_diag(*[torch.diag(q) - torch.outer(q, q) for q in p])
-
-
-def mlp(n_in: int = 6, width: int = 8, n_out: int = 4, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(n_in, width), nn.Tanh(), nn.Linear(width, n_out)).double()
-
-
-class Of(nn.Module):
-    """A module with parts and a forward given as a function."""
-
-    def __init__(self, forward: Callable[..., Tensor], **parts: nn.Module):
-        super().__init__()
-        self.compute = forward
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.compute(self, x)
 
 
 VECTORS = normal(5, 6)
@@ -156,7 +139,7 @@ class TestClosedForms:
         torch.testing.assert_close(F, torch.full((1, 1), 0.25, dtype=F64))
 
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-    def test_it_is_the_hessian_of_the_divergence(self, likelihood: str) -> None:
+    def test_it_is_the_hessian_of_the_divergence(self, likelihood: str, mlp: Make) -> None:
         model, x = mlp(width=3, n_out=3), VECTORS
         start = parameters_to_vector(model.parameters()).detach()
         f = model(x).detach()
@@ -176,15 +159,9 @@ class TestClosedForms:
         F = fisher.matrix(model, x, likelihood, variance=0.5 if likelihood == "gaussian" else 1.0)
         torch.testing.assert_close(F, hessian(divergence)(start), rtol=1e-9, atol=1e-12)
 
-    def test_no_common_shift_of_the_logits_moves_it(self) -> None:
-        model = Of(lambda m, x: m.a(x) + m.b(x), a=mlp(), b=nn.Linear(6, 1, dtype=F64))
-        F = fisher.matrix(model, VECTORS, "categorical")
-        assert F[-7:].abs().max() < 1e-15  # the seven parameters of the shift
-        torch.testing.assert_close(F[:-7, :-7], fisher.matrix(model.a, VECTORS, "categorical"))
-
 
 class TestLaws:
-    def reparametrised(self, wide: bool) -> tuple[nn.Module, nn.Module, Tensor]:
+    def reparametrised(self, mlp: Make) -> tuple[nn.Module, nn.Module, Tensor]:
         """A model in θ, the same in φ with θ = C (φ + φ³/10), and ∂θ/∂φ."""
         model = mlp(n_in=3, width=3, n_out=2)
         theta = parameters_to_vector(model.parameters()).detach()
@@ -207,21 +184,24 @@ class TestLaws:
         return model, Twin(), C * (1 + 3 * phi**2 / 10)
 
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-    def test_covariant_under_reparametrisation(self, likelihood: str) -> None:
-        model, twin, D = self.reparametrised(wide=False)
+    def test_covariant_under_reparametrisation(self, likelihood: str, mlp: Make) -> None:
+        model, twin, D = self.reparametrised(mlp)
         x = normal(20, 3, seed=2)
         F = fisher.matrix(model, x, likelihood)
         torch.testing.assert_close(fisher.matrix(twin, x, likelihood), D.mT @ F @ D, rtol=1e-10, atol=1e-12)
 
+    @pytest.mark.parametrize("tolerance", [None, 1e-11])
     @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-    def test_natural_gradient_is_one_step_in_all_coordinates(self, likelihood: str) -> None:
-        model, twin, D = self.reparametrised(wide=False)
+    def test_natural_gradient_is_one_step_in_all_coordinates(
+        self, likelihood: str, tolerance: float | None, mlp: Make
+    ) -> None:
+        model, twin, D = self.reparametrised(mlp)
         x, y = normal(40, 3, seed=2), normal(40, 2, seed=3)
         steps = []
         for net in (model, twin):
             gradients = torch.autograd.grad((net(x) - y).square().sum(), list(net.parameters()))
             named = dict(zip(dict(net.named_parameters()), gradients, strict=True))
-            steps.append(flat(fisher.natural_gradient(net, x, likelihood, named)))
+            steps.append(flat(fisher.natural_gradient(net, x, likelihood, named, tolerance=tolerance)))
         torch.testing.assert_close(D @ steps[1], steps[0], rtol=1e-7, atol=1e-9)
         assert not torch.allclose(D @ steps[1], steps[0] * 1.01)
 
@@ -233,9 +213,9 @@ class TestLaws:
         solution = torch.linalg.lstsq(torch.cat([x, torch.ones(9, 1, dtype=F64)], 1), target).solution[:, 0]
         torch.testing.assert_close(parameters_to_vector(model.parameters()).detach() - flat(step), solution)
 
-    def test_no_graph_under_no_grad(self) -> None:
+    def test_no_graph_under_no_grad(self, mlp: Make) -> None:
         with torch.no_grad():
-            with ScoreRows(mlp(), VECTORS, as_likelihood("gaussian", 1.0))._settled():
+            with ScoreRows(mlp(), VECTORS, as_likelihood("gaussian", 1.0)).settled():
                 assert not torch.is_grad_enabled()
             assert not fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
         assert fisher.matrix(mlp(), VECTORS, "gaussian").requires_grad
@@ -263,18 +243,6 @@ class TestRankAndDigits:
         found = fisher.spectrum(model.float(), x, "gaussian")
         assert 0 < len(found) < len(true) <= 9
         torch.testing.assert_close(found, true[: len(found)], rtol=0.05, atol=0)
-
-    @pytest.mark.parametrize("inner", [torch.float32, torch.bfloat16])
-    def test_rank_of_a_model_that_computes_in_a_shorter_dtype(self, inner: torch.dtype) -> None:
-        """As language models do in their norms: double parameters, and noise a hundred million times theirs."""
-        head = nn.Linear(6, 4, dtype=F64)
-        model = Of(lambda m, x: (m.head(x).to(inner) * 1.7).tanh().to(F64) * 1.1, head=head)
-        twin = Of(lambda m, x: (m.head(x) * 1.7).tanh() * 1.1, head=head)
-        x, likelihood = normal(6, 6, seed=8), "categorical"
-        assert len(fisher.spectrum(twin, x, likelihood)) == 18  # three for each sample
-        found = fisher.spectrum(model, x, likelihood)
-        assert 4 < len(found) <= 18
-        torch.testing.assert_close(found[:4], fisher.spectrum(twin, x, likelihood)[:4], rtol=0.05, atol=0)
 
     @pytest.mark.parametrize("gap", [1.0, 40.0, 200.0])
     def test_a_sure_classifier_keeps_its_digits(self, gap: float) -> None:
@@ -318,16 +286,6 @@ class TestRankAndDigits:
             F = fisher.matrix(model, torch.ones(1, 1, dtype=F64), "bernoulli").item()
             assert pytest.approx(math.exp(-abs(weight)), rel=1e-12) == F
 
-    def test_a_class_ruled_out_has_no_part(self) -> None:
-        masked = torch.tensor([False, False, True, False])
-        model = Of(lambda m, x: m.linear(x).masked_fill(masked, -torch.inf), linear=nn.Linear(6, 4)).double()
-        bare = nn.Linear(6, 3, dtype=F64)
-        bare.weight.data, bare.bias.data = model.linear.weight.data[~masked], model.linear.bias.data[~masked]
-        torch.testing.assert_close(
-            fisher.spectrum(model, VECTORS, "categorical"), fisher.spectrum(bare, VECTORS, "categorical")
-        )
-        assert all(t.isfinite().all() for t in fisher.product(model, VECTORS, "categorical", like(model)).values())
-
     def test_a_dead_network_has_an_empty_spectrum(self) -> None:
         model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
         model[0].bias.data.fill_(-100.0)
@@ -335,7 +293,7 @@ class TestRankAndDigits:
         step = fisher.natural_gradient(model, VECTORS, "gaussian", like(model), damping=2.0)
         torch.testing.assert_close(flat(step), flat(like(model)) / 2)
 
-    def test_density_has_the_moments_of_the_spectrum(self) -> None:
+    def test_density_has_the_moments_of_the_spectrum(self, mlp: Make) -> None:
         model, x = mlp(n_in=20, width=30, n_out=5), normal(12, 20)  # 785 parameters, rank 60
         found = fisher.density(model, x, "gaussian", probes=60, steps=60, bandwidth=0.02)
         mass = torch.trapezoid(found.mean, found.log_s)
@@ -344,7 +302,7 @@ class TestRankAndDigits:
         mean = torch.trapezoid(found.mean * (2 * found.log_s).exp(), found.log_s)
         torch.testing.assert_close(mean, fisher.trace(model, x, "gaussian").detach() / 785, rtol=0.1, atol=0)
 
-    def test_inference_mode_and_generator(self) -> None:
+    def test_inference_mode_and_generator(self, mlp: Make) -> None:
         model = mlp()
         expected = fisher.spectrum(model, VECTORS, "categorical")
         with torch.inference_mode():
@@ -370,7 +328,7 @@ class TestEmpirical:
         return nn.functional.binary_cross_entropy_with_logits(f, y.double(), reduction="sum")
 
     @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-    def test_it_is_the_second_moment_of_the_loss_gradients(self, likelihood: str) -> None:
+    def test_it_is_the_second_moment_of_the_loss_gradients(self, likelihood: str, mlp: Make) -> None:
         model, y = mlp(), self.labels(likelihood)
         options = {"variance": 0.5} if likelihood == "gaussian" else {}
         rows = []
@@ -390,7 +348,7 @@ class TestEmpirical:
         true = fisher.matrix(model, VECTORS, likelihood, **options)
         assert (F - true).abs().max() > 0.1 * scale
 
-    def test_its_mean_over_the_models_labels_is_the_fisher_matrix(self) -> None:
+    def test_its_mean_over_the_models_labels_is_the_fisher_matrix(self, mlp: Make) -> None:
         model, x = mlp(), VECTORS[:1]
         p = model(x).softmax(-1)[0]
         each = [fisher.empirical_matrix(model, x, "categorical", torch.tensor([c])) for c in range(4)]
