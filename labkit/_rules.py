@@ -5,6 +5,7 @@ Any other link runs as it is and is differentiated automatically, also where it 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ __all__ = [
 
 Link = Callable[[Tensor], Tensor]
 Frame = Tensor | None  # (B, n, k) columns; (B, n) a diagonal matrix; None the identity
-Push = Callable[[Frame], Frame]
+Push = Callable[[Frame], Frame]  # partials of functions: the tests' shape checker compiles a closure at each call
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,13 @@ def _in_turn(links: Iterable[Link], h: Tensor, chunk_size: int | None) -> tuple[
     for link in links:
         h, push_part = linearize(link, h, chunk_size)
         pushes.append(push_part)
+    return h, partial(_push_in_turn, pushes)
 
-    def push_all(frame: Frame) -> Frame:
-        for push_part in pushes:
-            frame = push_part(frame)
-        return frame
 
-    return h, push_all
+def _push_in_turn(pushes: list[Push], frame: Frame) -> Frame:
+    for push_part in pushes:
+        frame = push_part(frame)
+    return frame
 
 
 def _identity(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
@@ -140,14 +141,13 @@ def _identity(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Pu
 
 def _scaling(slope: Tensor) -> Push:
     """What multiplies every row of a frame by its entry of the slope (B, *s)."""
-    slope = slope if slope.ndim == 2 else slope.reshape(len(slope), -1)
+    return partial(_scale, slope if slope.ndim == 2 else slope.reshape(len(slope), -1))
 
-    def scale(frame: Frame) -> Tensor:
-        if frame is None:
-            return slope
-        return slope * frame if frame.ndim == 2 else slope[:, :, None] * frame
 
-    return scale
+def _scale(slope: Tensor, frame: Frame) -> Tensor:
+    if frame is None:
+        return slope
+    return slope * frame if frame.ndim == 2 else slope[:, :, None] * frame
 
 
 def _elementwise(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
@@ -165,17 +165,17 @@ def _relu(link: Link, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
 
 
 def _linear(link: nn.Linear, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
-    weight, batch, tokens = link.weight, h.shape[0], h.shape[1:-1].numel()
+    return F.linear(h, link.weight, link.bias), partial(_push_linear, link.weight, h)
 
-    def push_columns(frame: Frame) -> Tensor:
-        if tokens == 1:
-            return _on_columns(weight, frame, batch)
-        if frame is None or frame.ndim == 2:
-            return _on_columns(torch.kron(torch.eye(tokens, dtype=h.dtype, device=h.device), weight), frame, batch)
-        pushed: Tensor = weight @ frame.reshape(batch, tokens, link.in_features, -1)
-        return pushed.flatten(1, 2)
 
-    return F.linear(h, weight, link.bias), push_columns
+def _push_linear(weight: Tensor, h: Tensor, frame: Frame) -> Tensor:
+    batch, tokens = h.shape[0], h.shape[1:-1].numel()
+    if tokens == 1:
+        return _on_columns(weight, frame, batch)
+    if frame is None or frame.ndim == 2:
+        return _on_columns(torch.kron(torch.eye(tokens, dtype=h.dtype, device=h.device), weight), frame, batch)
+    pushed: Tensor = weight @ frame.reshape(batch, tokens, h.shape[-1], -1)
+    return pushed.flatten(1, 2)
 
 
 def _affine(link: nn.Module, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
