@@ -39,6 +39,15 @@ class Singular:
         right: (*batch, n, k), orthonormal columns v.
         residual: (*batch, k), ‖Jᵀu - s v‖ and the rounding of one product, √max(m, n)·eps·s_1; J v = s u to that
             rounding. Some singular value of J lies within it of s.
+
+    Example:
+        >>> from labkit.geometry import spectra
+        >>> J = torch.diag(torch.tensor([1.0, 5.0, 3.0]))
+        >>> found = spectra.top_singular_values(J, 2)
+        >>> found.values.round(decimals=4), found.left.shape, found.right.shape
+        (tensor([5., 3.], dtype=torch.float64), torch.Size([3, 2]), torch.Size([3, 2]))
+        >>> bool((found.residual < 1e-5).all())
+        True
     """
 
     values: Float[Tensor, "*batch k"]
@@ -56,6 +65,12 @@ class Eigen:
         vectors: (*batch, n, k), orthonormal columns v.
         residual: (*batch, k), ‖A v - λ v‖ and the rounding of one product, √n·eps·max|λ|. Some eigenvalue of A lies
             within it of λ.
+
+    Example:
+        >>> from labkit.geometry import spectra
+        >>> found = spectra.top_eigenvalues(torch.diag(torch.tensor([1.0, 5.0, -7.0])), 1)
+        >>> found.values.round(decimals=4), found.vectors.abs().round(decimals=4).mT
+        (tensor([5.], dtype=torch.float64), tensor([[0., 1., 0.]], dtype=torch.float64))
     """
 
     values: Float[Tensor, "*batch k"]

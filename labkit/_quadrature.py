@@ -35,6 +35,12 @@ class Estimate:
         stderr: (*batch,), the standard error over probes.
         truncation: (*batch,), a bias that more probes do not lower, since the steps were few: estimated from what the
             last two doublings of the steps changed; inf where that did not fall, 0 where the rule is exact.
+
+    Example:
+        >>> from labkit.geometry import spectra
+        >>> found = spectra.trace(torch.eye(100), probes=8)
+        >>> bool((found.value - 100).abs() <= 4 * found.stderr + 1e-9), found.truncation
+        (True, tensor(0., dtype=torch.float64))
     """
 
     value: Float[Tensor, "*batch"]

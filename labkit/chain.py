@@ -37,6 +37,11 @@ class LinkReport:
         batch_coupled: whether one sample changes the output of another.
         stochastic: whether two runs differ.
         dense_bytes: the size of its dense Jacobian (B, n_out, n_in) in bytes.
+
+    Example:
+        >>> report = Chain([nn.Linear(3, 2), torch.relu]).inspect(torch.ones(5, 3))[0]
+        >>> report.name, report.shape_in, report.shape_out, report.smooth, report.dense_bytes
+        ('0.Linear', (5, 3), (5, 2), True, 120)
     """
 
     name: str

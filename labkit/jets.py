@@ -57,7 +57,13 @@ def expand(
     kinks: str,
     chunk_size: int | None,
 ) -> Iterator[Callable[[], Jet]]:
-    """What makes the jet at every depth 0 … L; all checks come at the call, `Chain.jet` has the arguments."""
+    """What makes the jet at every depth 0 … L; all checks come at the call, `Chain.jet` has the arguments.
+
+    Example:
+        >>> jets = expand([torch.sin], ["sin"], torch.zeros(1, 2), None, False, "refuse", None)
+        >>> [make().first.shape for make in jets]  # made one by one, at depths 0 and 1
+        [torch.Size([1, 2, 2]), torch.Size([1, 2, 2])]
+    """
     if kinks not in ("refuse", "ignore"):
         raise ValueError(f'kinks is {kinks!r}; pass "refuse" or "ignore"')
     context = preflight.no_gradients if torch.is_inference_mode_enabled() else nullcontext

@@ -23,6 +23,16 @@ class Jacobian:
         shape: (B, n_out, n_in).
         dtype: that of the columns.
         device: where they live.
+
+    Example:
+        >>> from labkit import Chain
+        >>> jac = Chain([torch.sin]).linearize(torch.zeros(1, 2), dense=False)[0]
+        >>> jac.shape, jac @ torch.ones(2, 1)
+        (torch.Size([1, 2, 2]), tensor([[[1.],
+                 [1.]]]))
+        >>> jac.dense()
+        tensor([[[1., 0.],
+                 [0., 1.]]])
     """
 
     push: Callable[[Tensor], Tensor]

@@ -39,6 +39,13 @@ class CurveGeometry:
         curvature: κ, one over the radius of the circle that fits best, (B,), at least 0.
         turning: κ |f'|, the speed of the unit tangent, (B,); its integral over t is the length under the Gauss map,
             which is the total curvature.
+
+    Example:
+        >>> from labkit import Chain
+        >>> parabola = Chain([lambda t: torch.cat([t, t**2 / 2], 1)]).jet(torch.tensor([[0.0]]))
+        >>> geometry = curve_geometry(parabola)
+        >>> geometry.speed, geometry.curvature, geometry.turning
+        (tensor([1.]), tensor([1.]), tensor([1.]))
     """
 
     speed: Float[Tensor, "batch"]

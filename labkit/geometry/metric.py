@@ -23,6 +23,10 @@ class Ellipse:
         semi_axes: (*batch, 2), the longer first; infinite along a direction that g does not see.
         angle: (*batch,) in radians, counter-clockwise from the first coordinate to the longer semi-axis, which is the
             direction that g stretches least; in (-π/2, π/2], and 0 for a circle.
+
+    Example:
+        >>> Ellipse(semi_axes=torch.tensor([2.0, 0.5]), angle=torch.tensor(0.0)).log_distortion.exp()
+        tensor(4.)
     """
 
     semi_axes: Float[Tensor, "*batch 2"]

@@ -21,6 +21,18 @@ class Plane:
         basis: (n, 2), orthonormal columns e_1, e_2.
         corners: (3, 2), the coordinates of the three points.
         shape: the shape of one input, `math.prod(shape) == n`.
+
+    Example:
+        >>> plane = Plane(torch.zeros(3), torch.eye(3, 2), torch.zeros(3, 2), shape=(3,))
+        >>> plane.at(torch.tensor([[2.0, 5.0]]))
+        tensor([[2., 5., 0.]])
+        >>> plane.coordinates(torch.tensor([[2.0, 5.0, 7.0]]))
+        tensor([[2., 5.]])
+        >>> plane.grid(side=2, reach=1.0)
+        tensor([[-1., -1.],
+                [-1.,  1.],
+                [ 1., -1.],
+                [ 1.,  1.]])
     """
 
     origin: Float[Tensor, "n"]

@@ -63,6 +63,18 @@ class LogSpectrum:
         values: ([D,] B, k) in float64, descending along the last axis; -inf where rank is lost.
         error: like `values`, in nats; see there.
         rank: ([D,] B), how many values are finite.
+
+    Example:
+        >>> from labkit import Linearization
+        >>> spec = log_spectrum(Linearization([torch.diag(torch.tensor([4.0, 1.0, 0.0]))[None]]))
+        >>> spec.values.exp().round(decimals=6), spec.rank, bool((spec.error < 1e-5).all())
+        (tensor([[4., 1., 0.]], dtype=torch.float64), tensor([2]), True)
+        >>> spec.log_distortion(), spec.log_distortion(rank=2).exp()
+        (tensor([inf], dtype=torch.float64), tensor([4.0000], dtype=torch.float64))
+        >>> spec.log_volume(), spec.log_volume(rank="numerical").exp()
+        (tensor([-inf], dtype=torch.float64), tensor([4.0000], dtype=torch.float64))
+        >>> spec.isometry_gap(rank=1)
+        tensor([0.], dtype=torch.float64)
     """
 
     values: Float[Tensor, "*depths batch k"]

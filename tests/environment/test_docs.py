@@ -1,4 +1,4 @@
-"""The table "Which function do I need?" names what exists, and leaves out nothing public."""
+"""The table "Which function do I need?" names what exists and leaves out nothing public; docstrings have examples."""
 
 import importlib
 import pkgutil
@@ -45,6 +45,12 @@ def test_every_public_name_is_in_the_table(home: str) -> None:
     listed = {id(found(name)) for name in NAMES}
     module = MODULES[home]
     assert [name for name in module.__all__ if id(getattr(module, name)) not in listed] == []
+
+
+@pytest.mark.parametrize("home", sorted(MODULES))
+def test_every_public_class_and_function_has_an_example(home: str) -> None:
+    things = {name: getattr(MODULES[home], name) for name in MODULES[home].__all__}
+    assert [name for name, thing in things.items() if callable(thing) and ">>>" not in (thing.__doc__ or "")] == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
