@@ -6,6 +6,7 @@ No list of classes: a tailored activation and a module get the same treatment as
 import functools
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +78,7 @@ def derivative(function: Elementwise) -> Elementwise:
     """The derivative of an elementwise function, differentiable again in every mode."""
 
     def slope(u: Tensor) -> Tensor:
-        value, pull = torch.func.vjp(function, u)
-        (found,) = pull(torch.ones_like(value))
+        found: Tensor = torch.func.grad(lambda v: function(v).sum())(u)
         return found
 
     return slope
@@ -90,8 +90,7 @@ def _in_dtype_of_argument(module: nn.Module) -> Elementwise:
     def call(u: Tensor) -> Tensor:
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         lifted = {name: t.to(u) if t.is_floating_point() else t.to(u.device) for name, t in state.items()}
-        found: Tensor = torch.func.functional_call(module, lifted, (u,))
-        return found
+        return cast(Tensor, torch.func.functional_call(module, lifted, (u,)))
 
     return call
 

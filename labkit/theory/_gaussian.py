@@ -6,6 +6,7 @@ never Gauss–Hermite, whose nodes miss what a saturating activation does at lar
 
 import functools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,21 @@ from torch import Tensor
 from labkit.theory._derivatives import Pieces, derivative, pieces
 from labkit.theory.activations import Elementwise
 
-__all__ = ["Pieces", "derivative", "expectation", "pair_expectation", "pieces"]
+__all__ = [
+    "Pieces",
+    "derivative",
+    "expectation",
+    "hermite_coefficients",
+    "joint_expectation",
+    "pair_expectation",
+    "pieces",
+]
+
+Joint = Callable[[Tensor, Tensor], Tensor]
 
 _REACH = 9.0  # of z: the Gaussian has 1e-18 of its mass beyond
-_INTERVALS = 360  # of the trapezoid rule up to q = 16, 0.05 long; in proportion to √q above
+_FAR_REACH = 12.0  # the same beside Hermite polynomials
+_SPACING = 0.05  # of the trapezoid rule up to q = 16: 361 points; closer as √q above
 _LARGE = 400.0  # q beyond which panels are cheaper
 _NODES = 40  # of a panel
 _KINKED, _SMOOTH = (16.0, 4.0), (8.0, 2.0)  # length in u of the panels next to a place, and growth of those behind
@@ -52,7 +64,7 @@ def expectation(function: Elementwise, q: object, kinks: tuple[float, ...] = (),
     flat = given.reshape(-1)
     rule = _Rule.of(flat, kinks, refine)
     found = []
-    for part in flat.split(max(1, _AT_ONCE // rule.size(1))):
+    for part in _parts(flat, rule.size(1)):
         root = _root(part, kinks)[:, None]
         z, weights = rule.nodes(rule.breaks(root))
         found.append((weights * function(root * z)).sum(-1))
@@ -91,38 +103,81 @@ def pair_expectation(
         >>> pair_expectation(relu.phi, relu.phi, 2.0, 2.0, [0.0, 1.0], relu.kinks)  # 1/π and 1
         tensor([0.3183, 1.0000], dtype=torch.float64)
     """
-    first, second, corr = torch.broadcast_tensors(*(_float64(value) for value in (q1, q2, c)))
-    shape = corr.shape
-    first, second, corr = (value.reshape(-1) for value in (first, second, corr))
+    found = joint_expectation(lambda u1, u2: f(u1) * g(u2), q1, q2, c, kinks, refine)
+    lengths, other, corr = (_float64(value) for value in (q1, q2, c))
+    edge = corr.abs() == 1
+    if corr.requires_grad and edge.any():  # Price's theorem, for the rule itself has no derivative in c there
+        lengths, other, at = lengths.detach(), other.detach(), corr.detach()
+        slopes = derivative(f), derivative(g)
+        slope = joint_expectation(lambda u1, u2: slopes[0](u1) * slopes[1](u2), lengths, other, at, kinks, refine)
+        found = found + torch.where(edge, (corr - at) * (lengths * other).sqrt() * slope, 0.0)
+    return found
+
+
+def joint_expectation(
+    function: Joint, q1: object, q2: object, c: object, kinks: tuple[float, ...] = (), refine: int = 1
+) -> Tensor:
+    """E f(u₁, u₂), as `pair_expectation` for functions that are no product; its derivative in c reads 0 at c = ±1.
+
+    Example:
+        >>> joint_expectation(lambda u1, u2: (u1 - u2) ** 2, 1.0, 1.0, 0.75)  # 2 - 2c
+        tensor(0.5000, dtype=torch.float64)
+    """
+    given = [_float64(value) for value in (q1, q2, c)]
+    shape = sum(given[1:], given[0]).shape
+    first, second, corr = (value.expand(shape).reshape(-1) for value in given)
+    corr = torch.where(corr.abs() == 1, corr.detach(), corr)  # √(1-c²) has no derivative there, and c z₁ alone is wrong
     rule = _Rule.of(torch.cat([first, second]), kinks, refine)
-    edge = (corr.abs() == 1) & corr.requires_grad
-    inside = torch.where(edge, corr.detach(), corr)
-    step = max(1, 4 * _AT_ONCE // (rule.size(1) * rule.size(2)))
-    parts = zip(*(value.split(step) for value in (first, second, inside)), strict=True)
-    found = torch.cat([_pair(f, g, *part, kinks, rule) for part in parts])
-    if edge.any():  # Price's theorem, for the rule itself has no derivative in c there
-        lengths, at = (first * second).detach().sqrt(), corr.detach()
-        slope = pair_expectation(derivative(f), derivative(g), first.detach(), second.detach(), at, kinks, refine)
-        found = found + torch.where(edge, (corr - at) * lengths * slope, 0.0)
+    size = rule.size(1) * rule.size(2)
+    parts = zip(*(_parts(value, size) for value in (first, second, corr)), strict=True)
+    found = torch.cat([_joint(function, q1, q2, c, kinks, rule) for q1, q2, c in parts])
     finite = first.isfinite() & second.isfinite() & corr.isfinite()
     return torch.where(finite, found, torch.nan).reshape(shape)
 
 
-def _pair(
-    f: Elementwise, g: Elementwise, q1: Tensor, q2: Tensor, c: Tensor, kinks: tuple[float, ...], rule: "_Rule"
-) -> Tensor:
-    """The double integral of `pair_expectation` for (m,) triples."""
+def hermite_coefficients(function: Elementwise, q: Tensor, kinks: tuple[float, ...], count: int) -> Tensor:
+    """(m, count) from (m,): E f(√q z) He_k(z)/√k!, whose squares are the powers of c in E f(u₁) f(u₂)."""
+    rule = _Rule.of(q, kinks, 2 if kinks else 1, reach=_FAR_REACH)
+    shared: list[Tensor] = []
+    found = []
+    for part in _parts(q, rule.size(1)):
+        root = _root(part, kinks)[:, None]
+        z, weights = rule.nodes(rule.breaks(root))
+        values = weights * function(root * z)
+        if z.ndim == 1:
+            shared = shared or [torch.stack(list(_hermite(z, count)), 1)]
+            found.append(values @ shared[0])
+        else:
+            found.append(torch.stack([(values * h).sum(-1) for h in _hermite(z, count)], 1))
+    return torch.cat(found)
+
+
+def _hermite(z: Tensor, count: int) -> Iterator[Tensor]:
+    """He_k(z)/√k! for k < count, by their recurrence."""
+    before, now = torch.zeros_like(z), torch.ones_like(z)
+    for k in range(count):
+        yield now
+        before, now = now, (z * now - math.sqrt(k) * before) / math.sqrt(k + 1)
+
+
+def _joint(function: Joint, q1: Tensor, q2: Tensor, c: Tensor, kinks: tuple[float, ...], rule: "_Rule") -> Tensor:
+    """The double integral for (m,) triples."""
     root1, root2, c = _root(q1, kinks)[:, None], _root(q2, kinks)[:, None], c[:, None]
     square = (1 - c) * (1 + c)
     s = torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
-    slant = torch.where(c == 0, _TINY, c)  # zero divides nothing: the kinks of g then lie beyond every panel
+    slant = torch.where(c == 0, _TINY, c)  # zero divides nothing: the kinks in u₂ then lie beyond every panel
     spread = torch.where(s > 0, s, _TINY)
     smoothed = rule.breaks(root2, slant, window=_WINDOW * s / slant.abs())
     z1, weights1 = rule.nodes(torch.cat([rule.breaks(root1), smoothed], -1))
     shift = (c * z1)[..., None]
     z2, weights2 = rule.nodes(rule.breaks(root2[..., None], spread[..., None], shift))
-    inner = (weights2 * g(root2[..., None] * (shift + s[..., None] * z2))).sum(-1)
-    return (weights1 * f(root1 * z1) * inner).sum(-1)
+    values = function((root1 * z1)[..., None], root2[..., None] * (shift + s[..., None] * z2))
+    return (weights1 * (weights2 * values).sum(-1)).sum(-1)
+
+
+def _parts(values: Tensor, size: int) -> tuple[Tensor, ...]:
+    """`values` cut so that `size` numbers for each fit the cache."""
+    return values.chunk(max(1, math.ceil(len(values) * size / _AT_ONCE)))
 
 
 @dataclass(frozen=True)
@@ -133,50 +188,53 @@ class _Rule:
         places: of u: the kinks, and 0 for a smooth function at large q.
         lengths: of u: distances from those places at which panels end too, growing.
         count: nodes of a panel, or intervals of the trapezoid rule.
+        reach: of z, on either side.
     """
 
     places: Tensor
     lengths: Tensor
     count: int
+    reach: float
 
     @staticmethod
-    def of(q: Tensor, kinks: tuple[float, ...], refine: int) -> "_Rule":
+    def of(q: Tensor, kinks: tuple[float, ...], refine: int, reach: float = _REACH) -> "_Rule":
         finite = q.detach()[q.detach().isfinite()]
         root = math.sqrt(finite.max()) if len(finite) else 0.0
         places = kinks or ((0.0,) if root**2 > _LARGE else ())
         unit, growth = _KINKED if kinks else _SMOOTH
-        levels = math.ceil(math.log(max(2 * _REACH * root / unit, 1.0), growth))
+        levels = math.ceil(math.log(max(2 * reach * root / unit, 1.0), growth))
         lengths = [unit * growth**level for level in range(levels)]
-        count = _NODES if places else _INTERVALS * math.ceil(max(root / 4, 1.0))
-        tensors = (torch.tensor(values, dtype=torch.float64, device=q.device) for values in (places, lengths))
-        return _Rule(*tensors, count=refine * count)
+        intervals = 2 * math.ceil(reach * max(root / 4, 1.0) / _SPACING)
+        ends, steps = (torch.tensor(values, dtype=torch.float64, device=q.device) for values in (places, lengths))
+        return _Rule(ends, steps, refine * (_NODES if places else intervals), reach)
 
     def size(self, dimension: int) -> int:
         """The number of nodes of a single integral, or of the outer one of two."""
         breaks = len(self.places) * (1 + 2 * len(self.lengths) if dimension == 1 else 4 + 4 * len(self.lengths))
-        return self.count * (breaks + 1)
+        return self.count * (breaks + 2 if len(self.places) else 1)
 
     def breaks(
-        self, root: Tensor, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0, window: Tensor | None = None
+        self, root: Tensor, scale: Tensor | None = None, shift: Tensor | float = 0.0, window: Tensor | None = None
     ) -> Tensor:
         """(…, breaks) from (…, 1): the z whose u = √q (scale·z + shift) is a place, or one of `lengths` from it.
 
         With `window` also the z that far from a place.
         """
+        scale = torch.ones_like(root) if scale is None else scale
         centre = ((self.places / root - shift) / scale).clamp(-_FAR, _FAR)
-        away = (self.lengths / root / abs(scale)).clamp(max=_FAR)
+        away = (self.lengths / root / scale.abs()).clamp(max=_FAR)
         if window is not None:
             away = torch.cat([away, window], -1)
-        return torch.cat([centre, *(centre + side * d for d in away.split(1, -1) for side in (-1, 1))], -1)
+        return torch.cat([centre, *(centre + side * d[..., None] for d in away.unbind(-1) for side in (-1, 1))], -1)
 
     def nodes(self, breaks: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes z (…, n) and their weights, which contain the density and sum to one."""
         if not len(self.places):
-            z = torch.linspace(-_REACH, _REACH, self.count + 1, dtype=torch.float64, device=breaks.device)
+            z = torch.linspace(-self.reach, self.reach, self.count + 1, dtype=torch.float64, device=breaks.device)
             weights = torch.exp(-z * z / 2)
         else:
-            end = torch.full_like(breaks[..., :1], _REACH)
-            ends = torch.cat([-end, breaks.clamp(-_REACH, _REACH), end], -1).sort(-1).values
+            end = torch.full_like(breaks[..., :1], self.reach)
+            ends = torch.cat([-end, 0 * end, end, breaks.clamp(-self.reach, self.reach)], -1).sort(-1).values
             middle, half = (ends[..., 1:] + ends[..., :-1]) / 2, (ends[..., 1:] - ends[..., :-1]) / 2
             place, weight = (torch.from_numpy(v).to(breaks.device) for v in _legendre(self.count))
             z = (middle[..., None] + half[..., None] * place).flatten(-2)
