@@ -275,6 +275,41 @@ MUTANTS = [
         new="share = 1.0",
         test="tests/geometry/test_matrix_free.py::TestDensity::test_integrates_to_one_and_counts_zeros[wide]",
     ),
+    Mutant(
+        name="the spread of the digammas is left out of the variance",
+        file="theory/_chi_products.py",
+        old="self.weights @ (trigamma + (values - mean).square())",
+        new="self.weights @ trigamma",
+        test="tests/theory/test_finite_width.py::TestReference::test_single_layers",
+    ),
+    Mutant(
+        name="the series of a distribution runs backwards",
+        file="theory/_chi_products.py",
+        old="return angles.sin() @ over.real - angles.cos() @ over.imag - at_start",
+        new="return angles.sin() @ over.real + angles.cos() @ over.imag - at_start",
+        test="tests/theory/test_finite_width.py::TestDistribution::test_one_layer_is_a_mixture_of_chi_squares",
+    ),
+    Mutant(
+        name="the covariance of tokens keeps their mean",
+        file="theory/attention.py",
+        old="centred = residual - (weights * residual).sum(1, keepdim=True)",
+        new="centred = residual",
+        test="tests/theory/test_attention.py::TestNearRankOne::test_a_real_layer_agrees_to_the_fifth_order",
+    ),
+    Mutant(
+        name="exponential integrals cancel on a short way",
+        file="theory/_token_flow.py",
+        old="short = way * np.maximum(beta, 1) <= 1",
+        new="short = way < 0",
+        test="tests/theory/test_attention.py::TestClustering::test_short_times_do_not_cancel",
+    ),
+    Mutant(
+        name="the scalar curvature has the prefactor 3",
+        file="theory/shallow.py",
+        old="profile.first * radial + 4 * bend)",
+        new="profile.first * radial + 3 * bend)",
+        test="tests/theory/test_shallow.py::TestReference::test_erf",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant

@@ -203,6 +203,10 @@ def collapse_bound(
 
     Raises:
         ValueError: If an argument is out of range, or they do not broadcast.
+
+    Example:
+        >>> collapse_bound([0.1, 2.0], 3, beta=1.0, d_qk=16).contracts
+        tensor([ True, False])
     """
     size, layers, *factors = _grid(residual=residual, depth=depth, beta=beta, d_qk=d_qk, heads=heads, gamma=gamma)
     for name, values in {"residual": size, "depth": layers}.items():

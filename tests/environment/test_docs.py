@@ -15,7 +15,8 @@ import labkit.geometry
 ROOT = Path(__file__).parents[2]
 HOMES = ["chain", "cutting", "jets", "linearization", "links", "networks"]
 HOMES += [f"geometry.{found.name}" for found in pkgutil.iter_modules(labkit.geometry.__path__) if found.name[0] != "_"]
-MODULES = {home.removeprefix("geometry."): importlib.import_module(f"labkit.{home}") for home in HOMES}
+HOMES += ["theory.attention", "theory.finite_width", "theory.shallow"]
+MODULES = {home.split(".")[-1]: importlib.import_module(f"labkit.{home}") for home in HOMES}
 CLASSES = {name: getattr(MODULES[home], name) for home, name in [
     ("chain", "Chain"), ("linearization", "Linearization"), ("spectra", "LogSpectrum"),
 ]}  # fmt: skip
