@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _F64 = torch.float64
+_ROUNDING = 1e-7
 _COLDEST = 300.0  # times grow like e^β; beyond 2β = 600 they leave float64
 
 
@@ -89,7 +90,7 @@ def uniform_attention(
     n, layers, a_1, a_2, s, rho = _grid(
         tokens=tokens, depth=depth, attention=attention, mlp=last, skip=skip, correlation=correlation
     )
-    _check_tokens(n, rho)
+    rho = _check_tokens(n, rho)
     for name, values in {"depth": layers, "attention": a_1, "mlp": a_2, "skip": s}.items():
         _check(bool((values >= 0).all()), name, values, "numbers ≥ 0")
     _check(torch.equal(layers, layers.round()), "depth", layers, "whole numbers")
@@ -119,7 +120,7 @@ def uniform_attention_limit(tokens: object, alpha: object, correlation: object =
         tensor([0.0000, 0.1768, 0.9990], dtype=torch.float64)
     """
     n, scale, rho = _grid(tokens=tokens, alpha=alpha, correlation=correlation)
-    _check_tokens(n, rho)
+    rho = _check_tokens(n, rho)
     own, shared = _parts(-scale.square(), n, rho)
     return (rho * own + shared) / (own + shared)
 
@@ -239,7 +240,7 @@ def equiangular_speed(cosine: object, tokens: object, beta: object) -> Float[Ten
         tensor([0.1390, 0.4630, 0.0000], dtype=torch.float64)
     """
     rho, n, b = _grid(cosine=cosine, tokens=tokens, beta=beta)
-    _check_flow(n, b, rho)
+    rho = _check_flow(n, b, rho)
     return 2 * (1 - rho) * (1 + (n - 1) * rho) / ((b * (1 - rho)).exp() + n - 1)
 
 
@@ -266,8 +267,8 @@ def equiangular_time(cosine: object, tokens: object, beta: object, start: object
         tensor([  3.3379,   3.9955, 131.9361], dtype=torch.float64)
     """
     rho, n, b, first = _grid(cosine=cosine, tokens=tokens, beta=beta, start=start)
-    _check_flow(n, b, rho)
-    _check_flow(n, b, first, "start")
+    rho = _check_flow(n, b, rho)
+    first = _check_flow(n, b, first, "start")
     _check(bool((rho >= first).all()), "cosine", rho, "cosines of at least start, for tokens only close up")
     found = torch.where(rho == first, 0.0, torch.inf).to(_F64)
     free = put(rho, n).isfinite() & put(first, n).isfinite()
@@ -299,7 +300,7 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
         tensor([0.0000, 0.4329, 0.9316, 0.9998], dtype=torch.float64)
     """
     t, n, b, first = _grid(time=time, tokens=tokens, beta=beta, start=start)
-    _check_flow(n, b, first, "start")
+    first = _check_flow(n, b, first, "start")
     _check(bool((t >= 0).all()), "time", t, "numbers ≥ 0")
     found = first.detach().clone()  # which the fixed points keep
     free = put(first, n).isfinite()
@@ -336,12 +337,14 @@ def _check(holds: bool, name: str, values: Tensor, wanted: str) -> None:
         raise ValueError(f"{name} reaches from {float(values.min()):g} to {float(values.max()):g}; {wanted} would do.")
 
 
-def _check_tokens(n: Tensor, rho: Tensor, name: str = "correlation") -> None:
+def _check_tokens(n: Tensor, rho: Tensor, name: str = "correlation") -> Tensor:
+    """The cosines, raised to -1/(n-1) where rounding, of float32 perhaps, left them below."""
     _check(bool(((n >= 2) & (n == n.round()) & n.isfinite()).all()), "tokens", n, "whole numbers of at least 2")
     least = -1 / (n - 1)
-    _check(bool(((rho >= least - 1e-15) & (rho <= 1)).all()), name, rho, "cosines between -1/(n-1) and 1")
+    _check(bool(((rho >= least - _ROUNDING) & (rho <= 1)).all()), name, rho, "cosines between -1/(n-1) and 1")
+    return torch.maximum(rho, least)
 
 
-def _check_flow(n: Tensor, beta: Tensor, rho: Tensor, name: str = "cosine") -> None:
-    _check_tokens(n, rho, name)
+def _check_flow(n: Tensor, beta: Tensor, rho: Tensor, name: str = "cosine") -> Tensor:
     _check(bool(((beta >= 0) & (beta <= _COLDEST)).all()), "beta", beta, "numbers from 0 to 300")
+    return _check_tokens(n, rho, name)

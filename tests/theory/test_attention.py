@@ -123,6 +123,13 @@ class TestNearRankOne:
         assert missed[1] < 0.1 * sizes[1]
         assert 25 < missed[0] / missed[1] < 40  # 2⁵
 
+    def test_a_large_common_token_may_tilt_the_weights(self) -> None:
+        x, query_key = 300 * self.common + 1e-3 * self.apart, self.query_key
+        tilt = torch.softmax(x.mean(1, keepdim=True) @ query_key[0] @ x.mT, -1)
+        assert float(tilt.max()) > 0.4
+        found, real = attention.attention_near_rank_one(x, query_key, self.value), layer(x, query_key, self.value)
+        assert float((found - real).norm() / real.norm()) < 1e-4
+
     def test_the_cube_of_the_reference(self) -> None:
         steps = (1e-2, 1e-3)
         sizes = [float(layer(self.common + step * self.apart, self.query_key, self.value).norm()) for step in steps]
@@ -264,6 +271,11 @@ class TestClustering:
         ]  # fmt: skip
         assert attention.equiangular_speed([low, 1.0], 8, 2.0).tolist() == pytest.approx([0, 0], abs=1e-16)
         assert attention.equiangular_cosine([0.0, 1e6, 1e308], 8, 2.0, 0.3).tolist() == [0.3, 1.0, 1.0]
+
+    def test_float32_reaches_the_lower_end(self) -> None:
+        low = torch.tensor(-1 / 3)  # rounds to less
+        assert float(attention.equiangular_cosine(5.0, 4, 1.0, low)) == -1 / 3
+        assert float(attention.uniform_attention(4, 3, 0.5, correlation=low).sum_square) == 0
 
     def test_cold_attention_waits_exponentially(self) -> None:
         time = attention.equiangular_time(0.9, 2, [100.0, 300.0])
