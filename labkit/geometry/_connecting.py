@@ -3,7 +3,7 @@
 The polygon needs one derivative and no inverse; shooting corrects its velocity by the Jacobi fields of the polygon.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,13 +13,15 @@ from tqdm import tqdm
 from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
+from labkit.geometry._implicit import FirstOrderFlow, attach, newton_step, wants_graph
 from labkit.geometry._patch import Patch, check_path_memory, check_same, outside_inference_mode, patch_at
-from labkit.geometry._relaxation import polygon_energy, relax, second_variation
+from labkit.geometry._relaxation import Model, polygon_energy, relax, second_variation
 from labkit.geometry._shooting import tolerance_of
 
 __all__ = ["Geodesic", "geodesic"]
 
 _SHOTS, _LOOSE = 12, 1e-6
+_THIN = 1e4  # a curvature of the energy below so many roundings of the flat one counts as none
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,21 @@ class Geodesic:
     """Curves of least energy between pairs of points.
 
     Attributes:
-        path: (B, T, *s), at equal moments of [0, 1], from x0 to x1; detached.
+        path: (B, T, *s), at equal moments of [0, 1], from x0 to x1.
         length: (B,), of the image: of the smooth geodesic where `refined`, of the polygon through the images elsewhere.
         energy: (B,), ∫ |d f(x(t))/dt|² dt over [0, 1], of the same; length² at constant speed, which geodesics have.
         converged: (B,), whether the energy came to rest; False also where the image of the straight line is not finite,
             and then the path is that line and length and energy are nan.
         refined: (B,), whether shooting met the end point, so that the path solves the geodesic equation.
+        minimal: (B,), whether the energy came to rest at a strict minimum: the polygon's Hessian is positive definite,
+            so that no conjugate point lies on the way. False where it rests on a saddle, as on an equator beyond half a
+            turn, and where least paths are not unique, as in directions that the chain does not see.
+
+    Example:
+        >>> arc = Chain([lambda x: torch.cat([x.cos(), x.sin()], 1)])
+        >>> found = geodesic(arc, torch.tensor([[0.0]]), torch.tensor([[2.0]]), 5)
+        >>> found.path.flatten(), found.length.round(decimals=3), found.minimal
+        (tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000]), tensor([2.]), tensor([True]))
     """
 
     path: Float[Tensor, "batch time *s"]
@@ -40,6 +51,7 @@ class Geodesic:
     energy: Float[Tensor, "batch"]
     converged: Bool[Tensor, "batch"]
     refined: Bool[Tensor, "batch"]
+    minimal: Bool[Tensor, "batch"]
 
 
 @outside_inference_mode
@@ -56,14 +68,15 @@ def geodesic(
 ) -> Geodesic:
     """Join x0 to x1 by a curve whose image under the chain has stationary energy, found from the straight line.
 
-    It is never longer than the image of the straight line, and nearly always a local minimum. Where the straight line
-    is itself stationary but not least (an equator beyond half a turn) it rests there: `converged` is True, `refined`
-    False. On a slice of a chain it is a geodesic of
-    that feature space. A polygon of T points is short by O(T⁻²) where the chain is smooth; there shooting makes it
-    exact to about 1e-9 in float64. Equal points give a constant path of length zero.
+    It is never longer than the image of the straight line, and nearly always a local minimum; `minimal` says so. On a
+    slice of a chain it is a geodesic of that feature space. A polygon of T points is short by O(T⁻²) where the chain is
+    smooth; there shooting makes it exact to about 1e-9 in float64. Equal points give a constant path of length zero.
 
-    Length and energy are differentiable in x0, x1 and the weights, at the interior points found, which is the whole
-    derivative since the energy is stationary in them; where refined, the derivatives are right to O(T⁻²).
+    All results have first derivatives in x0, x1 and the weights by the implicit function theorem, those of the polygon
+    or, where refined, of the geodesic. `backward` refuses the path where it is not `minimal`, as it is not a function
+    of its ends there, and everything where it did not converge, as at the kinks of many networks; where it converged
+    but is not minimal, the energy keeps its derivative and that of the polygon's length is right to O(T⁻²).
+    Second derivatives are refused. Under `torch.no_grad()` no graph is kept, which costs less.
 
     Args:
         chain: maps (B, *s) to (B, *s'); its links may have kinks.
@@ -78,7 +91,7 @@ def geodesic(
     Raises:
         ValueError: if the arguments do not fit, or x1 − x0 leaves the plane of the basis.
         TypeError: if x1 is of another dtype than x0.
-        MemoryError: if the frames along the paths would not fit, with the figure.
+        MemoryError: if the frames along the paths, or the derivatives, would not fit, with the figure.
 
     Example:
         >>> def sphere(x):
@@ -99,25 +112,62 @@ def geodesic(
     check_path_memory(patch, points, patch.images(end).shape[-1])
     straight = torch.linspace(0, 1, points).to(end)[:, None] * end[:, None, :]
     path, converged = relax(patch, straight, max_iterations, progress)
-    length = torch.full_like(end[:, 0], torch.nan)
+    length, velocity = torch.full_like(end[:, 0], torch.nan), torch.full_like(end, torch.nan)
     if refine and patch.is_smooth(straight[:, 0]) and patch.is_smooth(end):
         ready = (converged & (end != 0).any(-1)).nonzero()[:, 0]
         if len(ready):
-            path[ready], length[ready] = _refine(patch.take(ready), path[ready], progress)
+            path[ready], velocity[ready], length[ready] = _refine(patch.take(ready), path[ready], progress)
     refined = ~length.isnan()
-    longer = ~refined & (_length(patch.images(path)) > _length(patch.images(straight)))
+    with torch.no_grad():
+        longer = ~refined & (_length(patch.images(path)) > _length(patch.images(straight)))
     path[longer] = straight[longer]
-    inner = patch.points(path[:, 1:-1])
-    images = chain(torch.cat([x0[:, None], inner, x1[:, None]], 1).flatten(0, 1)).reshape(len(x0), points, -1)
+    model = second_variation(patch, path)
+    minimal = converged & model.damped(torch.full_like(length, -_THIN * torch.finfo(x0.dtype).eps)).definite
+
+    live, shown, measured = replace(patch, x=x0), path, path
+    if wants_graph(chain, x0, x1):
+        twin, shot_length = _first_order(live, path, live.coordinates(x1, "x1"), velocity, minimal, model)
+        shown = attach(path, twin, minimal, "its path is not the least one around; select by `minimal`")
+        measured = attach(path, twin, converged, "its path did not come to rest; select by `converged`")
+        length = length + (shot_length - shot_length.detach())
+    images = chain(_ended(live, measured, x0, x1).flatten(0, 1)).reshape(len(x0), points, -1)
     chords, energy = _length(lift(images)), polygon_energy(lift(images))
-    shot = length.nan_to_num() + (chords - chords.detach())  # the derivative is that of the polygon
     return Geodesic(
-        path=torch.cat([x0.detach()[:, None], inner, x1.detach()[:, None]], 1),
-        length=torch.where(refined, shot, chords).to(x0),
-        energy=torch.where(refined, shot**2, energy).to(x0),
+        path=_ended(live, shown, x0, x1),
+        length=torch.where(refined, length, chords).to(x0),
+        energy=torch.where(refined, length**2, energy).to(x0),
         converged=converged.to(x0.device),
         refined=refined.to(x0.device),
+        minimal=minimal.to(x0.device),
     )
+
+
+def _first_order(
+    patch: Patch, path: Tensor, end: Tensor, velocity: Tensor, minimal: Tensor, model: Model
+) -> tuple[Tensor, Tensor]:
+    """Twins of the paths and of the lengths of shots, with first derivatives; where there are none, detached values."""
+    twin, length = path.clone(), torch.zeros_like(velocity[:, 0])
+    shot = ~velocity.isnan().any(-1)
+    rest = (minimal & ~shot).nonzero()[:, 0]
+    if len(rest):
+        here, polygon = patch.take(rest), torch.cat([path[rest, :-1], end[rest, None]], 1)
+        factor = model.take(rest).damped(torch.zeros_like(length[rest]))
+        twin = twin.index_put((rest,), newton_step(factor, polygon, lambda c: polygon_energy(here.images(c))))
+    shots = shot.nonzero()[:, 0]
+    if len(shots):
+        here, start = patch.take(shots), torch.zeros_like(velocity[shots])
+        found = flow(here, start, velocity[shots], path.shape[1], tolerance_of(here.x), 100)
+        near = FirstOrderFlow.around(here, found)
+        aimed = near.aim(start, end[shots])
+        twin = twin.index_put((shots,), near(start, aimed)[..., : patch.k])
+        pace = (here.frames(start)[1] @ aimed[..., None])[..., 0].norm(dim=-1)
+        length = length.index_put((shots,), pace)
+    return twin, length
+
+
+def _ended(patch: Patch, c: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
+    """The path of inputs through inner coordinates c, from x0 to x1 to the last digit."""
+    return torch.cat([x0[:, None], patch.points(c[:, 1:-1]), x1[:, None]], 1)
 
 
 def _length(images: Float[Tensor, "batch time m"]) -> Float[Tensor, "batch"]:
@@ -128,8 +178,8 @@ def _length(images: Float[Tensor, "batch time m"]) -> Float[Tensor, "batch"]:
 @torch.no_grad()
 def _refine(
     patch: Patch, polygon: Float[Tensor, "batch time k"], progress: bool
-) -> tuple[Float[Tensor, "batch time k"], Float[Tensor, "batch"]]:
-    """Shoot from the polygon's start until its end is met: paths and their lengths, nan where it was not.
+) -> tuple[Float[Tensor, "batch time k"], Float[Tensor, "batch k"], Float[Tensor, "batch"]]:
+    """Shoot from the polygon's start until its end is met: paths, velocities and lengths, nan where it was not.
 
     A miss at the end is spread over the polygon as its Jacobi field, whose initial velocity is taken off, so that each
     shot leaves O(T⁻²) of the miss.
@@ -140,14 +190,10 @@ def _refine(
     last = patch.frames(polygon[:, -2:])[1]
     first = patch.frames(polygon[:, 0])[1]
 
-    def pace(speed: Tensor, samples: Tensor) -> Tensor:
-        found: Tensor = (first[samples] @ speed[..., None])[..., 0].norm(dim=-1)
-        return found
-
     rim = last[:, 0].mT @ last[:, 1]
     reach = (polygon[:, -1] - polygon[:, 0]).norm(dim=-1)
     paths, velocity = polygon.clone(), _velocity_at_start(polygon)
-    best, length = torch.full_like(reach, torch.inf), torch.full_like(reach, torch.nan)
+    best, length, hit = torch.full_like(reach, torch.inf), torch.full_like(reach, torch.nan), velocity * torch.nan
     active = factor.definite.nonzero()[:, 0]
     precision = torch.full_like(reach, max(_LOOSE, tolerance))
     for _ in tqdm(range(_SHOTS), desc="shots", delay=2.0, leave=False, disable=not progress):
@@ -158,7 +204,8 @@ def _refine(
         miss = shot.path[:, -1] - polygon[active, -1]
         size = torch.where(shot.arrived, miss.norm(dim=-1) / reach[active], torch.inf)
         met = exact & (size <= 10 * tolerance)
-        paths[active[met]], length[active[met]] = shot.path[met], pace(shot.velocity[met, 0], active[met])
+        paths[active[met]], hit[active[met]] = shot.path[met], velocity[active[met]]
+        length[active[met]] = (first[active[met]] @ velocity[active[met], :, None])[..., 0].norm(dim=-1)
         improving = size < 0.5 * best[active]
         best[active] = torch.minimum(size, best[active])
         field = torch.zeros_like(polygon)
@@ -175,7 +222,8 @@ def _refine(
     # a shot that crosses an unseen kink or lands on another geodesic has a polygon that costs more than the best one
     energy, least = polygon_energy(patch.images(paths)), polygon_energy(patch.images(polygon))
     sound = energy <= least + 0.5 * (length**2 - energy).clamp(min=0) + 1e-6 * least  # False where length is nan
-    return torch.where(sound[:, None, None], paths, polygon), torch.where(sound, length, torch.nan)
+    hit[~sound], length[~sound] = torch.nan, torch.nan
+    return torch.where(sound[:, None, None], paths, polygon), hit, length
 
 
 def _velocity_at_start(path: Float[Tensor, "batch time k"]) -> Float[Tensor, "batch k"]:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from labkit._automatic import forward_mode_allowed
 from labkit._kinks import is_smooth
-from labkit._linalg import lift, svd
+from labkit._linalg import lift
 from labkit._memory import available_bytes
 from labkit._rules import linearize, to_matrix
 from labkit.chain import Chain
 from labkit.geometry._arguments import as_basis
 
-__all__ = ["Patch", "check_immersed", "check_path_memory", "check_same", "outside_inference_mode", "patch_at"]
+__all__ = ["Patch", "check_path_memory", "check_same", "outside_inference_mode", "patch_at", "pulled"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,12 +55,12 @@ class Patch:
     def points(self, c: Float[Tensor, "batch *time k"]) -> Tensor:
         """The inputs (B, *time, *s) at coordinates c, in the chain's dtype."""
         moved = c if self.basis is None else torch.einsum("bnk,b...k->b...n", self.basis, c)
-        start = lift(self.x.detach()).reshape(len(c), *[1] * (c.ndim - 2), -1)
+        start = lift(self.x).reshape(len(c), *[1] * (c.ndim - 2), -1)
         return (start + moved).reshape(*c.shape[:-1], *self.x.shape[1:]).to(self.x)
 
     def coordinates(self, x: Tensor, name: str) -> Float[Tensor, "batch k"]:
         """The coordinates of inputs (B, *s); refuses inputs beside the plane by the argument's name."""
-        return self.components(lift(x.detach()).flatten(1) - lift(self.x.detach()).flatten(1), x, name)
+        return self.components(lift(x).flatten(1) - lift(self.x).flatten(1), x, name)
 
     def components(self, v: Float[Tensor, "batch n"], given: Tensor, name: str) -> Float[Tensor, "batch k"]:
         """The components of flat vectors; refuses vectors that the basis does not span."""
@@ -77,14 +77,12 @@ class Patch:
             )
         return c
 
-    @torch.no_grad()
     def images(self, c: Float[Tensor, "batch *time k"]) -> Float[Tensor, "batch *time m"]:
         """f at coordinates c."""
         points = self.points(c).flatten(0, c.ndim - 2)
         found = torch.cat([lift(self.chain(block)).flatten(1) for block in torch.split(points, 4096)])
         return found.reshape(*c.shape[:-1], -1)
 
-    @torch.no_grad()
     def frames(
         self, c: Float[Tensor, "batch *time k"]
     ) -> tuple[Float[Tensor, "batch *time m"], Float[Tensor, "batch *time m k"]]:
@@ -108,10 +106,10 @@ class Patch:
             for (block, basis), weight in zip(self._blocks(c), weights, strict=True):
                 block = block.requires_grad_()
                 images = self.chain(block)
-                slope = _pulled(images, block, weight.reshape(1, *images.shape), again=True)[0]
+                slope = pulled(images, block, weight.reshape(1, *images.shape), again=True)[0]
                 columns = torch.eye(self.k).to(self.x).expand(len(block), -1, -1) if basis is None else basis
                 rows = columns.movedim(-1, 0).reshape(-1, *block.shape)
-                turned = lift(_pulled(slope, block, rows).flatten(2).movedim(0, -1))
+                turned = lift(pulled(slope, block, rows).flatten(2).movedim(0, -1))
                 found.append(turned if basis is None else lift(basis).mT @ turned)
         return torch.cat(found).reshape(*c.shape, self.k)
 
@@ -123,15 +121,14 @@ class Patch:
         Column by column the second derivative of t ↦ ⟨frame, f(c + tv)⟩ by reverse over reverse: forward mode nested in
         itself is silently wrong through a layer norm.
         """
-        along = self.vectors(v)
+        along, again = self.vectors(v), torch.is_grad_enabled()
         with torch.enable_grad(), forward_mode_allowed():
             time = torch.zeros(len(c), *[1] * (self.x.ndim - 1)).to(self.x).requires_grad_()
             images = self.chain(self.points(c) + time * along)
             rows = frame.movedim(-1, 0).to(self.x).reshape(-1, *images.shape)
-            slopes = _pulled(images, time, rows, again=True).flatten(1)
+            slopes = pulled(images, time, rows, again=True).flatten(1)
             each = torch.eye(len(slopes)).to(self.x)[..., None].expand(-1, -1, len(c))
-            pulled: Tensor = lift(_pulled(slopes, time, each).flatten(1).mT)
-            return pulled
+            return lift(pulled(slopes, time, each, again=again).flatten(1).mT)
 
     def vectors(self, v: Float[Tensor, "batch *time k"]) -> Tensor:
         """The input vectors (B, *time, *s) with components v, in the chain's dtype."""
@@ -156,7 +153,7 @@ class Patch:
             yield block, None if self.basis is None else self.basis[own].to(self.x)
 
 
-def _pulled(outputs: Tensor, inputs: Tensor, rows: Tensor, *, again: bool = False) -> Tensor:
+def pulled(outputs: Tensor, inputs: Tensor, rows: Tensor, *, again: bool = False) -> Tensor:
     """Gradients (r, *inputs) of the outputs weighted by each of r rows; zero where the outputs do not depend."""
     if not outputs.requires_grad:
         return torch.zeros(len(rows), *inputs.shape).to(inputs)
@@ -207,24 +204,6 @@ def check_same(x: Tensor, other: object, name: str, expected: torch.Size | None 
     if not other.isfinite().all():
         bad = int((~other.isfinite()).reshape(len(other), -1).any(1).nonzero()[0])
         raise ValueError(f"{name} holds NaN or Inf in sample {bad}; remove or repair this sample")
-
-
-def check_immersed(frame: Float[Tensor, "batch m k"], name: str, dtype: torch.dtype) -> None:
-    """Refuse a point where the metric has no inverse, naming its rank and a direction that the chain does not see."""
-    m, k = frame.shape[-2:]
-    square = torch.nn.functional.pad(frame, (0, 0, 0, max(0, k - m)))  # so that all k directions come back
-    _, values, directions = svd(square)
-    seen = values > max(m, k) * torch.finfo(dtype).eps * values[:, :1]
-    rank = seen.sum(-1)
-    if bool((rank < k).any()):
-        worst = int(rank.argmin())
-        lost = directions[worst, -1]
-        largest = lost.abs().topk(min(3, k)).indices.sort().values.tolist()
-        words = ", ".join(f"{float(lost[i]):.2f} along coordinate {i}" for i in largest)
-        raise ValueError(
-            f"the metric at {name} has rank {int(rank[worst])} of {k} in sample {worst} and no inverse: it does not "
-            f"see the direction with {words}; pass a basis of directions that the chain sees"
-        )
 
 
 def check_path_memory(patch: Patch, points: int, images: int) -> None:

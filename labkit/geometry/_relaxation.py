@@ -92,6 +92,7 @@ def polygon_energy(images: Float[Tensor, "batch time m"]) -> Float[Tensor, "batc
     return images.diff(dim=1).square().sum((1, 2)) * (images.shape[1] - 1)
 
 
+@torch.no_grad()
 def second_variation(patch: Patch, path: Float[Tensor, "batch time k"]) -> Model:
     """The energy of paths to second order, with the second derivatives of the chain."""
     images, frames = patch.frames(path)
@@ -106,6 +107,7 @@ def second_variation(patch: Patch, path: Float[Tensor, "batch time k"]) -> Model
     )
 
 
+@torch.no_grad()
 def relax(
     patch: Patch, path: Float[Tensor, "batch time k"], max_iterations: int, progress: bool
 ) -> tuple[Float[Tensor, "batch time k"], Bool[Tensor, "batch"]]:

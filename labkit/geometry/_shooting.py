@@ -4,7 +4,7 @@ It is ẍ = −g⁻¹ Jᵀ D²f(ẋ, ẋ), so that only second derivatives along
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +13,9 @@ from torch import Tensor
 from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
-from labkit.geometry._patch import check_immersed, check_same, outside_inference_mode, patch_at
+from labkit.geometry._frames import tangent_frame
+from labkit.geometry._implicit import FirstOrderFlow, attach, wants_graph
+from labkit.geometry._patch import check_same, outside_inference_mode, patch_at
 
 __all__ = ["Shot", "shoot", "tolerance_of"]
 
@@ -27,6 +29,12 @@ class Shot:
         velocity: (B, T, *s), dx/dt at the same moments.
         converged: (B,), whether all of the time passed at constant speed; where it did not, as at a kink, at the border
             of the domain or where the metric loses rank, the path is not to be trusted and stays where it got stuck.
+
+    Example:
+        >>> polar = Chain([lambda x: x[:, :1] * torch.cat([x[:, 1:].cos(), x[:, 1:].sin()], 1)])
+        >>> shot = shoot(polar, torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), points=2)
+        >>> shot.path[0, -1]  # straight ahead, so √2 away at 45°
+        tensor([1.4142, 0.7854])
     """
 
     path: Float[Tensor, "batch time *s"]
@@ -66,11 +74,13 @@ def shoot(
         progress: whether a bar shows after two seconds.
 
     Returns:
-        The shots, detached, in the dtype of x.
+        The shots, in the dtype of x, with first derivatives in x, v and the weights that are right to the tolerance.
+        `backward` refuses samples that did not converge; under `torch.no_grad()` no graph is kept, which costs less.
 
     Raises:
         ValueError: at a kink, where the metric at x has no inverse, or for arguments that do not fit.
         TypeError: if v is of another dtype than x.
+        MemoryError: if the derivatives would not fit, with the figure.
 
     Example:
         >>> def sphere(x):
@@ -89,17 +99,26 @@ def shoot(
         raise ValueError(f"points is {points} and max_steps {max_steps}; at least 2 and 1 would do")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}; a positive number such as 1e-9 would do")
-    speed = patch.components(lift(v.detach()).flatten(1), v, "v")
+    speed = time * patch.components(lift(v).flatten(1), v, "v")
     start = torch.zeros_like(speed)
-    check_immersed(patch.frames(start)[1], "x", x.dtype)
+    with torch.no_grad():
+        tangent_frame(patch.frames(start)[1].to(x.dtype))  # for its checks
     if not patch.is_smooth(start):
         raise ValueError(
             "chain has a kink near x, where no acceleration is defined; join points by geodesic(), whose polygons need "
             "none, or use smooth activations"
         )
     tolerance = tolerance_of(x) if tolerance is None else tolerance
-    found = flow(patch, start, time * speed, points, tolerance, max_steps, progress)
-    velocity = found.velocity / time
-    pace = (patch.frames(found.path)[1] @ velocity[..., None])[..., 0].norm(dim=-1)
-    steady = (pace - pace[:, :1]).abs().amax(1) <= 1e4 * tolerance * pace[:, 0]
-    return Shot(patch.points(found.path), patch.vectors(velocity), (found.arrived & steady).to(x.device))
+    found = flow(patch, start, speed.detach(), points, tolerance, max_steps, progress)
+    with torch.no_grad():
+        pace = (patch.frames(found.path)[1] @ found.velocity[..., None])[..., 0].norm(dim=-1)
+    converged = found.arrived & ((pace - pace[:, :1]).abs().amax(1) <= 1e4 * tolerance * pace[:, 0])
+    states = torch.cat([found.path, found.velocity], -1)
+    if wants_graph(chain, x, v):
+        patch, ready, twin = replace(patch, x=x), converged.nonzero()[:, 0], states
+        if len(ready):
+            near = FirstOrderFlow.around(patch.take(ready), found.take(ready))
+            twin = states.index_put((ready,), near(start[ready], speed[ready]))
+        states = attach(states, twin, converged, "its shot did not converge; select by `converged`")
+    path, velocity = states.chunk(2, -1)
+    return Shot(patch.points(path), patch.vectors(velocity / time), converged.to(x.device))

@@ -11,7 +11,7 @@ from torch import Tensor
 from labkit.chain import Chain
 from labkit.geometry._connecting import Geodesic, geodesic
 from labkit.geometry._shooting import Shot, shoot
-from labkit.geometry._transport import parallel_transport
+from labkit.geometry._tangents import parallel_transport
 
 __all__ = ["Geodesic", "Shot", "curve_length", "geodesic", "missing_length", "parallel_transport", "shoot"]
 
