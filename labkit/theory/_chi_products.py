@@ -26,14 +26,16 @@ class Factor:
     """The law of X = χ²_B / (p n) given B ≥ 1, a mixture of χ² laws.
 
     Attributes:
-        half: (m,), the values of B/2 that carry all but 1e-20 of the mass.
-        weights: (m,), P(B) given B ≥ 1.
+        half: (m,), the values of B/2 that carry all but 1e-20 of the mass, and of the moment of `order`.
+        weights: (m,), P(B) given B ≥ 1, and their logarithms.
         log_ratio: (m,), log(B / (p n)).
         log_alive: log P(B ≥ 1).
     """
 
-    def __init__(self, width: int, p: float) -> None:
-        counts, self.weights = _binomial(width, p)
+    def __init__(self, width: int, p: float, order: float = 0.0) -> None:
+        self.width, self.p = width, p
+        counts, self.log_weights = _binomial(width, p, order)
+        self.weights = self.log_weights.exp()
         self.half = counts / 2
         self.log_ratio = torch.log1p((counts - p * width) / (p * width))
         log_zero = width * math.log1p(-p) if p < 1 else -math.inf
@@ -80,8 +82,15 @@ class ChiProduct:
         for one, count in self._factors:
             inside = s > -one.half[0]
             terms = one.log_terms(torch.where(inside, s, 0.0).to(torch.complex128)).real
-            total = total + torch.where(inside, count * (terms + one.weights.log()).logsumexp(1), torch.inf)
+            total = total + torch.where(inside, count * (terms + one.log_weights).logsumexp(1), torch.inf)
         return total
+
+    def log_mean_power(self, order: float) -> float:
+        """log E e^(order · Y) with a product that has a zero counted as 0, for order > 0."""
+        s = torch.tensor([order], dtype=torch.complex128)
+        parts = [(Factor(one.width, one.p, order), count) for one, count in self._factors]
+        logs = [count * float((one.log_terms(s).real + one.log_weights).logsumexp(1)) for one, count in parts]
+        return math.fsum([self.log_alive, *logs])
 
     def density(self, y: Tensor) -> Tensor:
         """The density of Y at y, any shape; absolute error some 1e-14 of its peak."""
@@ -162,7 +171,7 @@ class ChiProduct:
         def bound(t: float) -> float:
             s = torch.tensor([1j * t], dtype=torch.complex128)
             return sum(
-                count * float((one.log_terms(s).real + one.weights.log()).logsumexp(1)) for one, count in self._factors
+                count * float((one.log_terms(s).real + one.log_weights).logsumexp(1)) for one, count in self._factors
             )
 
         t = 1 / math.sqrt(self.variance)
@@ -210,17 +219,20 @@ def _log1p(z: Tensor) -> Tensor:
     return torch.complex(0.5 * torch.log1p(2 * a + a * a + b * b), torch.atan2(b, 1 + a))
 
 
-def _binomial(n: int, p: float) -> tuple[Tensor, Tensor]:
-    """The values B ≥ 1 that carry all but 1e-20 of Bin(n, p) given B ≥ 1, and their probabilities given that."""
+def _binomial(n: int, p: float, order: float) -> tuple[Tensor, Tensor]:
+    """The values B ≥ 1 that matter of Bin(n, p) given B ≥ 1, and the logarithms of their probabilities given that.
+
+    All but 1e-20 of the mass is kept, and where B^order weighs the upper tail, all but that of the weighed mass.
+    """
     if p == 1:
-        return torch.tensor([float(n)], dtype=_F64), torch.ones(1, dtype=_F64)
+        return torch.tensor([float(n)], dtype=_F64), torch.zeros(1, dtype=_F64)
     middle = min(max(round(n * p), 1), n)
     reach = 40 + math.ceil(math.sqrt(100 * n * p * (1 - p)))  # Bernstein's inequality, e^-50
-    counts = torch.arange(max(1, middle - reach), min(n, middle + reach) + 1, dtype=_F64)
+    above = reach + math.ceil(4 * order + 20 * math.sqrt(order))
+    counts = torch.arange(max(1, middle - reach), min(n, middle + above) + 1, dtype=_F64)
     below = counts[:-1]
     steps = torch.log((n - below) / (below + 1)) + math.log(p) - math.log1p(-p)
     logs = torch.cat([torch.zeros(1, dtype=_F64), steps.cumsum(0)])
-    weights = (logs - logs.max()).exp()
-    weights = weights / weights.sum()
-    kept = weights > 1e-22
-    return counts[kept], weights[kept]
+    logs = logs - logs.logsumexp(0)
+    kept = (logs > _LOG_NOTHING - 5) | (order > 0)
+    return counts[kept], logs[kept]
