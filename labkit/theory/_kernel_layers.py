@@ -1,0 +1,126 @@
+"""Layers as maps of kernels: the lengths and cosines that one layer of an infinitely wide network gives its inputs.
+
+Checks what a user wrote for a layer, so that everything above computes without a second look.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labkit.theory._derivatives import Pieces, pieces
+from labkit.theory._gaussian import expectation, pair_expectation
+
+__all__ = ["KernelLayer", "as_layers", "as_number", "as_whole", "broadcast", "jumps", "mean_squared_slope"]
+
+
+@dataclass(frozen=True)
+class KernelLayer:
+    """W φ(h) + b with `weight` = σ_w² and `bias` = σ_b², or h + α (W φ(h) + b) where `alpha2` = α² is given."""
+
+    act: Pieces
+    weight: Tensor
+    bias: Tensor
+    alpha2: Tensor | None
+
+    def branch(self, covariance: Tensor) -> Tensor:
+        """The kernel of the branch, of which a plain layer consists, from E φφ'."""
+        return self.weight * covariance + self.bias
+
+    def leave(self, entering: Tensor, branch: Tensor) -> Tensor:
+        """The kernel that leaves the layer; W is fresh, so that skip and branch are uncorrelated."""
+        return branch if self.alpha2 is None else entering + self.alpha2 * branch
+
+    def length(self, q: Tensor) -> Tensor:
+        """q' from q; inf once q is, whatever φ."""
+        variance = expectation(lambda h: self.act.phi(h) ** 2, q, self.act.kinks)
+        return torch.where(q.isfinite(), self.leave(q, self.branch(variance)), torch.inf)
+
+    def covariance(self, q: Tensor, c: Tensor) -> Tensor:
+        """E φφ' of two pre-activations of variance q and correlation c."""
+        return pair_expectation(self.act.phi, self.act.phi, q, q, c, self.act.kinks)
+
+    def cosine(self, q: Tensor, q_next: Tensor, c: Tensor, covariance: Tensor) -> Tensor:
+        """c' from c, where q and q' are finite; what is beyond 1 is rounding, and the derivative stays."""
+        turned = self.leave(q * c, self.branch(covariance)) / q_next
+        turned = turned - (turned - turned.clamp(-1, 1)).detach()
+        return torch.where(q.isfinite() & q_next.isfinite(), turned, torch.nan)
+
+
+def jumps(act: Pieces) -> bool:
+    """Whether φ itself jumps, so that its derivative has a delta, which no quadrature sees."""
+    places = torch.tensor(act.kinks, dtype=torch.float64)
+    step = 1e-7 * (1 + places.abs())
+    left, right = act.phi(places - step), act.phi(places + step)
+    return bool(((right - left).abs() > 1e-5 * (1 + left.abs())).any())
+
+
+def mean_squared_slope(act: Pieces, q: Tensor) -> Tensor:
+    """E φ'² at h = √q z; inf where φ jumps."""
+    if jumps(act):
+        return torch.where(q > 0, torch.inf, 0.0).to(q)
+    return expectation(lambda h: act.first(h) ** 2, q, act.kinks)
+
+
+def as_layers(layers: Iterable[Any], **starts: Any) -> Any:
+    """The checked layers and the checked starting values `q0`, `c0`, these broadcast to the grid of all numbers."""
+    rows = list(layers)
+    if not rows:
+        raise ValueError("layers is empty; give at least one (activation, sigma_w, sigma_b)")
+    for index, row in enumerate(rows):
+        if not isinstance(row, tuple | list) or len(row) not in (3, 4):
+            raise ValueError(
+                f"layers[{index}]={row!r} is no layer; write (activation, sigma_w, sigma_b), with alpha as a fourth "
+                "entry for a residual layer"
+            )
+    device = next((value.device for value in starts.values() if isinstance(value, Tensor)), None)
+    begin = {name: as_number(name, value, device, negative=name == "c0") for name, value in starts.items()}
+    if "c0" in begin and bool((begin["c0"].abs() > 1).any()):
+        raise ValueError("c0 is a cosine between the inputs; pass values in [-1, 1]")
+    known: dict[int, Pieces] = {}  # a callable is searched for kinks once, not once a layer
+    sequence = []
+    for index, (activation, sigma_w, sigma_b, *rest) in enumerate(rows):
+        at = f" of layers[{index}]"
+        w, b = (as_number(name + at, v, device) for name, v in (("sigma_w", sigma_w), ("sigma_b", sigma_b)))
+        alpha = as_number("alpha" + at, rest[0], device, negative=True) if rest and rest[0] is not None else None
+        if id(activation) not in known:
+            known[id(activation)] = pieces(activation)
+        sequence.append(KernelLayer(known[id(activation)], w**2, b**2, None if alpha is None else alpha**2))
+    numbers = [n for layer in sequence for n in (layer.weight, layer.bias, layer.alpha2) if n is not None]
+    together = broadcast([*begin.values(), *numbers], f"the numbers in layers and {', '.join(begin)}")
+    return sequence, *together[: len(begin)]
+
+
+def broadcast(numbers: Sequence[Tensor], names: str) -> list[Tensor]:
+    """The tensors in their common shape; `names` begins the sentence that refuses them."""
+    try:
+        return list(torch.broadcast_tensors(*numbers))  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        found = ", ".join(str(shape) for shape in sorted({tuple(number.shape) for number in numbers}))
+        raise ValueError(f"{names} do not broadcast: shapes {found}") from None
+
+
+def as_number(name: str, value: Any, device: torch.device | None = None, *, negative: bool = False) -> Tensor:
+    """`value` as a float64 tensor, checked to be finite and, unless `negative`, not below zero."""
+    try:
+        # what is no tensor must not pass through the default dtype, which would cost it half of its digits
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}={value!r} is not a number or a tensor of numbers") from None
+    if tensor.is_complex():
+        raise ValueError(f"{name} is complex; pass real numbers")
+    number = tensor.to(torch.float64)
+    if not bool(number.isfinite().all()) or (not negative and bool((number < 0).any())):
+        wanted = "finite" if negative else "finite and not negative"
+        found = f"; got {number.item()}" if number.numel() == 1 else " everywhere"
+        raise ValueError(f"{name} must be {wanted}{found}")
+    return number
+
+
+def as_whole(name: str, value: Any, meaning: str) -> int:
+    """`value`, checked to be a whole number of at least 1; `meaning` ends the sentence that refuses it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}; pass a whole number, 1 or more, {meaning}")
+    return value

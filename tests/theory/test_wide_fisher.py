@@ -1,0 +1,62 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from labkit.theory.wide_fisher import wide_fisher
+
+CASES = json.loads((Path(__file__).parents[2] / "data/reference/fisher.json").read_text())["width_limit"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['activation']}-{c['sigma_b']}")
+class TestReference:
+    def test_kappas(self, case):
+        law = wide_fisher(case["activation"], case["sigma_w"], case["sigma_b"], hidden=3)
+        assert law.kappa_1.item() == pytest.approx(case["kappa1"], rel=1e-9)
+        assert law.kappa_2.item() == pytest.approx(case["kappa2"], rel=1e-9, abs=1e-15)
+
+    def test_one_wide_network_follows(self, case):
+        """Width 1,500 and 40 samples, measured once: 10 %. Where κ₂ = 0 the largest is no outlier, and larger."""
+        measured = case["measured_at_1500"]
+        law = wide_fisher(case["activation"], case["sigma_w"], case["sigma_b"], hidden=3)
+        assert (law.mean(1500) * 1500).item() == pytest.approx(measured["trace"], rel=0.05)
+        assert law.second_moment(40).item() == pytest.approx(measured["squares"], rel=0.1)
+        largest = law.largest(1500, 40).item() / 1500
+        if law.kappa_2 > 1e-9:
+            assert largest == pytest.approx(measured["largest"], rel=0.05)
+        else:
+            assert measured["largest"] > 1.1 * largest
+
+
+def test_linear_networks_by_hand():
+    """φ = h, σ_b = 0, σ_w = 1: each of hidden + 1 matrices gives q_in, over hidden; two inputs its cosine of that."""
+    law = wide_fisher("linear", 1.0, 0.0, hidden=4, q_in=0.6, c_in=-0.5)
+    assert [law.kappa_1.item(), law.kappa_2.item()] == pytest.approx([5 / 4 * 0.6, -5 / 8 * 0.6], rel=1e-12)
+    assert law.mean(100, outputs=3).item() == pytest.approx(5 / 4 * 0.6 * 3 / 100)
+    assert law.second_moment(1, outputs=2).item() == pytest.approx(8 * (5 / 4 * 0.6) ** 2)
+
+
+def test_a_grid_is_a_loop():
+    sigma_w = torch.tensor([[0.8], [1.5]]).double()
+    grid = wide_fisher("tanh", sigma_w, torch.tensor([0.0, 0.3]), hidden=2)
+    one = wide_fisher("tanh", 1.5, torch.tensor(0.3), hidden=2)
+    assert grid.kappa_1.shape == (2, 2)
+    torch.testing.assert_close(grid.kappa_2[1, 1], one.kappa_2)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"hidden": 0}, "hidden=0; pass a whole number, 1 or more, of hidden layers"),
+        ({"sigma_w": -1.0}, "sigma_w must be finite and not negative"),
+        ({"c_in": 2.0}, "c_in is a cosine"),
+        ({"q_in": math.inf}, "q_in must be finite"),
+        ({"activation": torch.sign}, "activation jumps"),
+        ({"sigma_b": torch.ones(2), "q_in": torch.ones(3)}, "do not broadcast"),
+    ],
+)
+def test_bad_input(given, words):
+    with pytest.raises(ValueError, match=words):
+        wide_fisher(**{"activation": "tanh", "sigma_w": 1.0, "hidden": 2, **given})
