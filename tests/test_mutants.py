@@ -310,6 +310,35 @@ MUTANTS = [
         new="profile.first * radial + 3 * bend)",
         test="tests/theory/test_shallow.py::TestReference::test_erf",
     ),
+    Mutant(
+        name="a shot differentiates as if its acceleration were the same everywhere",
+        file="geometry/_implicit.py",
+        old="self.accelerations[here] + turned]",
+        new="self.accelerations[here] + 0 * turned]",
+        test="tests/geometry/test_connecting.py::TestDerivatives::"
+        "test_of_shots_against_the_exponential_map_of_the_sphere",
+    ),
+    Mutant(
+        name="the implicit function theorem loses its minus sign",
+        file="geometry/_implicit.py",
+        old="inner.detach() - factor.solve(slope)",
+        new="inner.detach() + factor.solve(slope)",
+        test="tests/geometry/test_connecting.py::TestDerivatives::test_in_a_plane_that_moves_with_its_ends",
+    ),
+    Mutant(
+        name="the polar factor is iterated with an inverse that is not transposed",
+        file="geometry/_tangents.py",
+        old="(X + torch.linalg.inv(X).mT) / 2",
+        new="(X + torch.linalg.inv(X)) / 2",
+        test="tests/geometry/test_connecting.py::TestTransport::test_around_a_parallel_with_the_square_of_the_spacing",
+    ),
+    Mutant(
+        name="a saddle of the energy passes for a minimum",
+        file="geometry/_connecting.py",
+        old="torch.full_like(length, -_THIN * torch.finfo(x0.dtype).eps)",
+        new="torch.full_like(length, 1.0)",
+        test="tests/geometry/test_connecting.py::TestDerivatives::test_where_there_are_none_backward_says_so",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant
