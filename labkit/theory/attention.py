@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from labkit.theory._token_arguments import check, check_flow, check_tokens, grid
 from labkit.theory._token_flow import distance, elapsed, journey, put, within
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
 ]
 
 _F64 = torch.float64
-_ROUNDING = 1e-7
-_COLDEST = 300.0  # times grow like e^β; beyond 2β = 600 they leave float64
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def uniform_attention(
 
     A layer is X ← s X + √a_1 (11ᵀ/n) X W_V, then X ← s X + √a_2 X W_F, with fresh weights N(0, 1/d). Then
     E|1ᵀX|² grows by (s² + a_1)(s² + a_2), and the share of |X|² that is not common to all tokens falls by
-    s²/(s² + a_1) a layer (Noci et al. 2022, sect. 3, at s = 1). Attention scores of zero make the weights uniform; the
+    s²/(s² + a_1) a layer (Noci et al. 2022, at s = 1). Attention scores of zero make the weights uniform; the
     linear MLP leaves the correlation alone.
 
     Args:
@@ -87,13 +86,13 @@ def uniform_attention(
         tensor(1., dtype=torch.float64)
     """
     last = 0.0 if mlp is None else mlp
-    n, layers, a_1, a_2, s, rho = _grid(
+    n, layers, a_1, a_2, s, rho = grid(
         tokens=tokens, depth=depth, attention=attention, mlp=last, skip=skip, correlation=correlation
     )
-    rho = _check_tokens(n, rho)
+    rho = check_tokens(n, rho)
     for name, values in {"depth": layers, "attention": a_1, "mlp": a_2, "skip": s}.items():
-        _check(bool((values >= 0).all()), name, values, "numbers ≥ 0")
-    _check(torch.equal(layers, layers.round()), "depth", layers, "whole numbers")
+        check(bool(((values >= 0) & values.isfinite()).all()), name, values, "finite numbers ≥ 0")
+    check(torch.equal(layers, layers.round()), "depth", layers, "whole numbers")
     log_gain = (s.square() + a_1).log() + (0.0 if mlp is None else (s.square() + a_2).log())
     log_gain = torch.where(layers == 0, 0.0, layers * log_gain)
     kept = torch.where((layers == 0) | (a_1 == 0), 0.0, -layers * torch.log1p(a_1 / s.square()))
@@ -119,8 +118,8 @@ def uniform_attention_limit(tokens: object, alpha: object, correlation: object =
         >>> uniform_attention_limit(8, [0.0, 1.0, 3.0])
         tensor([0.0000, 0.1768, 0.9990], dtype=torch.float64)
     """
-    n, scale, rho = _grid(tokens=tokens, alpha=alpha, correlation=correlation)
-    rho = _check_tokens(n, rho)
+    n, scale, rho = grid(tokens=tokens, alpha=alpha, correlation=correlation)
+    rho = check_tokens(n, rho)
     own, shared = _parts(-scale.square(), n, rho)
     return (rho * own + shared) / (own + shared)
 
@@ -187,7 +186,7 @@ def collapse_bound(
 ) -> CollapseBound:
     """The bound (4γβH/√d_qk)^((3^L - 1)/2) ‖res(X)‖^(3^L) after L layers of attention alone.
 
-    Dong, Cordonnier & Loukas 2021, theorem 2.3, for ‖·‖ = √(‖·‖_1 ‖·‖_∞), ‖W_QK‖_1 ‖W_V‖ ≤ β in every head and γ a
+    Dong, Cordonnier & Loukas 2021, for ‖·‖ = √(‖·‖_1 ‖·‖_∞), ‖W_QK‖_1 ‖W_V‖ ≤ β in every head and γ a
     factor of order one that depends on the attention weights. An *upper* bound, cubed a layer: networks fall so fast
     only near rank one, those with skips or a residual beyond the condition need not fall at all.
 
@@ -209,11 +208,11 @@ def collapse_bound(
         >>> collapse_bound([0.1, 2.0], 3, beta=1.0, d_qk=16).contracts
         tensor([ True, False])
     """
-    size, layers, *factors = _grid(residual=residual, depth=depth, beta=beta, d_qk=d_qk, heads=heads, gamma=gamma)
+    size, layers, *factors = grid(residual=residual, depth=depth, beta=beta, d_qk=d_qk, heads=heads, gamma=gamma)
     for name, values in {"residual": size, "depth": layers}.items():
-        _check(bool((values >= 0).all()), name, values, "numbers ≥ 0")
+        check(bool((values >= 0).all()), name, values, "numbers ≥ 0")
     for name, values in zip(("beta", "d_qk", "heads", "gamma"), factors, strict=True):
-        _check(bool((values > 0).all()), name, values, "positive numbers")
+        check(bool((values > 0).all()), name, values, "positive numbers")
     b, d, h, g = factors
     half = 0.5 * torch.log(4 * g * b * h / d.sqrt())
     reach = size.log() + half  # of ‖res‖ times the root of the constant, which is cubed a layer
@@ -239,8 +238,8 @@ def equiangular_speed(cosine: object, tokens: object, beta: object) -> Float[Ten
         >>> equiangular_speed([0.0, 0.5, 1.0], 8, 2.0)
         tensor([0.1390, 0.4630, 0.0000], dtype=torch.float64)
     """
-    rho, n, b = _grid(cosine=cosine, tokens=tokens, beta=beta)
-    rho = _check_flow(n, b, rho)
+    rho, n, b = grid(cosine=cosine, tokens=tokens, beta=beta)
+    rho = check_flow(n, b, rho)
     return 2 * (1 - rho) * (1 + (n - 1) * rho) / ((b * (1 - rho)).exp() + n - 1)
 
 
@@ -266,10 +265,10 @@ def equiangular_time(cosine: object, tokens: object, beta: object, start: object
         >>> equiangular_time(0.99, 8, [0.0, 2.0, 8.0])
         tensor([  3.3379,   3.9955, 131.9361], dtype=torch.float64)
     """
-    rho, n, b, first = _grid(cosine=cosine, tokens=tokens, beta=beta, start=start)
-    rho = _check_flow(n, b, rho)
-    first = _check_flow(n, b, first, "start")
-    _check(bool((rho >= first).all()), "cosine", rho, "cosines of at least start, for tokens only close up")
+    rho, n, b, first = grid(cosine=cosine, tokens=tokens, beta=beta, start=start)
+    rho = check_flow(n, b, rho)
+    first = check_flow(n, b, first, "start")
+    check(bool((rho >= first).all()), "cosine", rho, "cosines of at least start, for tokens only close up")
     found = torch.where(rho == first, 0.0, torch.inf).to(_F64)
     free = put(rho, n).isfinite() & put(first, n).isfinite()
     m, cold, begin, way = (v[free].detach().cpu().numpy() for v in (n, b, put(first, n), distance(first, rho, n)))
@@ -299,9 +298,9 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
         >>> equiangular_cosine([0.0, 1.5, 3.0, 6.0], 8, 2.0)
         tensor([0.0000, 0.4329, 0.9316, 0.9998], dtype=torch.float64)
     """
-    t, n, b, first = _grid(time=time, tokens=tokens, beta=beta, start=start)
-    first = _check_flow(n, b, first, "start")
-    _check(bool((t >= 0).all()), "time", t, "numbers ≥ 0")
+    t, n, b, first = grid(time=time, tokens=tokens, beta=beta, start=start)
+    first = check_flow(n, b, first, "start")
+    check(bool((t >= 0).all()), "time", t, "numbers ≥ 0")
     found = first.detach().clone()  # which the fixed points keep
     free = put(first, n).isfinite()
     m, cold, begin, wait = (v[free].detach().cpu().numpy() for v in (n, b, put(first, n), t))
@@ -313,38 +312,3 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
 def _parts(log_kept: Tensor, n: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
     """Of |X|², what the tokens kept of their own and what uniform attention has added, in units of the gain."""
     return log_kept.exp(), -(1 + (n - 1) * rho) / n * torch.expm1(log_kept)
-
-
-def _grid(**given: object) -> list[Tensor]:
-    """The arguments in float64, on one device and of one shape."""
-    device = next((value.device for value in given.values() if isinstance(value, Tensor)), torch.device("cpu"))
-    values: dict[str, Tensor] = {}
-    for name, value in given.items():
-        try:
-            values[name] = torch.as_tensor(value, dtype=_F64, device=device)
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"{name}={value!r}; a number or a tensor of numbers would do.") from None
-        _check(not bool(values[name].isnan().any()), name, values[name], "numbers")
-    try:
-        return list(torch.broadcast_tensors(*values.values()))  # type: ignore[no-untyped-call]
-    except RuntimeError:
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in values.items())
-        raise ValueError(f"the shapes {shapes} do not broadcast; equal ones, or numbers, would do.") from None
-
-
-def _check(holds: bool, name: str, values: Tensor, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} reaches from {float(values.min()):g} to {float(values.max()):g}; {wanted} would do.")
-
-
-def _check_tokens(n: Tensor, rho: Tensor, name: str = "correlation") -> Tensor:
-    """The cosines, raised to -1/(n-1) where rounding, of float32 perhaps, left them below."""
-    _check(bool(((n >= 2) & (n == n.round()) & n.isfinite()).all()), "tokens", n, "whole numbers of at least 2")
-    least = -1 / (n - 1)
-    _check(bool(((rho >= least - _ROUNDING) & (rho <= 1)).all()), name, rho, "cosines between -1/(n-1) and 1")
-    return torch.maximum(rho, least)
-
-
-def _check_flow(n: Tensor, beta: Tensor, rho: Tensor, name: str = "cosine") -> Tensor:
-    _check(bool(((beta >= 0) & (beta <= _COLDEST)).all()), "beta", beta, "numbers from 0 to 300")
-    return _check_tokens(n, rho, name)
