@@ -63,15 +63,35 @@ def _of_name(name: str) -> Pieces:
 
 def _of_callable(function: Elementwise) -> Pieces:
     phi = _in_dtype_of_argument(function) if isinstance(function, nn.Module) else function
-    first = derivative(phi)
-    second = derivative(first)
-    places = _jumps([phi, first, second, derivative(second)])
+    orders = [phi]
+    while len(orders) < 4 and _works(derivative(orders[-1])):
+        orders.append(derivative(orders[-1]))
+    if len(orders) == 1:
+        raise ValueError(
+            "activation has no derivative that torch.func can take; write it with differentiable operations."
+        )
+    places = _jumps(orders)
     kinks = sorted({place for order in places for place in order})
     if len(kinks) > _MOST:
         raise ValueError(
             f"activation has {len(kinks)} kinks or steps; integrals are cut at up to {_MOST}, so pass one with fewer."
         )
-    return Pieces(phi, first, second, tuple(kinks), smooth=not (places[0] or places[1]))
+    second = orders[2] if len(orders) > 2 else _no_second
+    return Pieces(phi, orders[1], second, tuple(kinks), smooth=not (places[0] or places[1]))
+
+
+def _works(function: Elementwise) -> bool:
+    try:
+        function(torch.tensor([-0.7, 0.3], dtype=torch.float64))
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _no_second(u: Tensor) -> Tensor:
+    raise ValueError(
+        "activation has no second derivative, as chi_2 and gamma need; use operations that are twice differentiable."
+    )
 
 
 def derivative(function: Elementwise) -> Elementwise:

@@ -249,7 +249,7 @@ def _legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _float64(value: object) -> Tensor:
-    return torch.as_tensor(value).to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64)  # at once: a list of floats would pass through float32
 
 
 def _root(q: Tensor, kinks: tuple[float, ...]) -> Tensor:

@@ -1,0 +1,383 @@
+"""Mean field: what infinite width says of lengths, correlations and gradients, by layer and at their fixed points.
+
+Layers h ↦ W φ(h) + b with W_ij ~ N(0, σ_w²/n) and b_i ~ N(0, σ_b²); q = |h|²/n, c the cosine of two such states. A name
+or any elementwise callable as φ, σ_w and σ_b of any shapes that broadcast, float64 throughout.
+"""
+
+import enum
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labkit.theory._correlations import Settled, follow_correlation, settle
+from labkit.theory._critical import CriticalPoints, critical_line, critical_points, half_stable_ends
+from labkit.theory._fixed_points import FixedPoints, Found, Lengths, find_fixed_points, follow
+from labkit.theory._gaussian import expectation, pair_expectation, pieces
+from labkit.theory.activations import Elementwise
+from labkit.theory.kernel_jets import KernelJet, kernel_jet
+
+__all__ = [
+    "Circle",
+    "CriticalPoints",
+    "FixedPoints",
+    "KernelJet",
+    "MeanField",
+    "Phase",
+    "critical_line",
+    "critical_points",
+    "half_stable_ends",
+    "kernel_jet",
+]
+
+CRITICAL = 1e-12  # |χ₁ - 1| up to which a network counts as critical
+_ZERO, _INFINITY = 1e-60, 1e12  # squared lengths that stand for the limits 0 and ∞
+
+
+class Phase(enum.IntEnum):
+    """What becomes of two near inputs: the entries of `MeanField.phase`.
+
+    Example:
+        >>> Phase(int(MeanField("tanh", 2.5, 0.3).phase)).name
+        'CHAOTIC'
+    """
+
+    ORDERED = -1
+    CRITICAL = 0
+    CHAOTIC = 1
+    UNBOUNDED = 2  # no length is stable
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A circle of inputs of length √(n q*) pushed through the layers.
+
+    Attributes:
+        speed: (depth, *grid), ḡ_l = E|dh_l/dθ|²/n from l = 1, where it is q*.
+        curvature: (depth, *grid), κ̄_l², its squared extrinsic curvature times n, from 1/q*; inf behind a kink.
+
+    Example:
+        >>> MeanField("tanh", 2.5, 0.3).circle(30).curvature[-1]  # 3χ₂/(χ₁(χ₁ - 1))
+        tensor(3.8677, dtype=torch.float64)
+    """
+
+    speed: Tensor
+    curvature: Tensor
+
+
+class MeanField:
+    """Signal propagation in an infinitely wide network (Poole et al. 2016; Schoenholz et al. 2017).
+
+    Everything is computed when first asked and then kept. Fixed points are differentiated implicitly, so derivatives of
+    any property in σ_w and σ_b come by `backward` or `torch.func.grad` (not under `vmap`).
+
+    Args:
+        activation: a name from `labkit.theory.activations`, or any elementwise callable.
+        sigma_w: σ_w ≥ 0, a number or a tensor of any shape.
+        sigma_b: σ_b ≥ 0, which broadcasts with it to the grid.
+        keep: probability ρ with which dropout keeps a unit (kept ones are scaled by 1/ρ); 1 is no dropout.
+
+    Raises:
+        ValueError: for an unknown activation or one that mixes entries, for σ that are negative, not finite or do not
+            broadcast, and for ρ outside (0, 1].
+        TypeError: for what is no number, tensor or activation.
+
+    Example:
+        >>> mf = MeanField("tanh", [1.3, 2.5], 0.3)
+        >>> mf.q_star, mf.c_star
+        (tensor([0.6070, 4.0791], dtype=torch.float64), tensor([1.0000, 0.1221], dtype=torch.float64))
+        >>> mf.chi_1
+        tensor([0.9398, 1.5852], dtype=torch.float64)
+    """
+
+    def __init__(self, activation: object, sigma_w: object, sigma_b: object, *, keep: float = 1.0) -> None:
+        self._pieces = pieces(activation)
+        self.sigma_w, self.sigma_b = _grid(sigma_w, sigma_b)
+        if not isinstance(keep, int | float) or not 0 < keep <= 1:
+            raise ValueError(f"keep={keep!r} is no probability of keeping a unit; pass a number in (0, 1].")
+        self.keep = float(keep)
+        self._lengths = Lengths(self._pieces)
+        self._weight, self._bias = self.sigma_w**2, self.sigma_b**2
+
+    # lengths
+
+    def _given_q(self, q: object, name: str) -> Tensor:
+        return _between(name, q, 0.0, torch.inf, self.sigma_w)
+
+    def q_map(self, q: object) -> Tensor:
+        """V(q) = σ_w² E φ(√q z)²/ρ + σ_b², the length after one more layer; q ≥ 0 broadcasts with the grid."""
+        return self._weight / self.keep * self._lengths.mean(self._given_q(q, "q")) + self._bias
+
+    def q_map_slope(self, q: object) -> Tensor:
+        """V'(q) = σ_w² E[z φ φ']/(ρ √q), which is χ₁/ρ + σ_w² E[φ φ'']/ρ for smooth φ."""
+        return self._weight / self.keep * self._lengths.slope(self._given_q(q, "q"))
+
+    def q_trajectory(self, q0: object, depth: int) -> Tensor:
+        """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid."""
+        _check_depth(depth)
+        start = self._given_q(q0, "q0")
+        q = [start.expand_as(start + self.sigma_w)]
+        for _ in range(depth):
+            q.append(self.q_map(q[-1]))
+        return torch.stack(q)
+
+    @functools.cached_property
+    def _found(self) -> Found:
+        return find_fixed_points(self._lengths, (self._weight / self.keep).detach(), self._bias.detach())
+
+    @property
+    def fixed_points(self) -> FixedPoints:
+        """Every fixed point of the length map, with slope, stability and basin; detached."""
+        return self._found.points
+
+    @functools.cached_property
+    def q_star(self) -> Tensor:
+        """The smallest stable fixed point of V.
+
+        inf where there is none and q diverges, nan where none is stable yet q stays bounded. Where every q is fixed
+        (ReLU at σ_w² = 2 without bias) it is 1, which stands for all.
+        """
+        points, diverges = self._found
+        stable = torch.where(points.stable, points.q, torch.inf)
+        none = torch.where(diverges, torch.inf, torch.nan).double()
+        if not stable.shape[-1]:
+            return none
+        q = torch.where(points.stable.any(-1), stable.amin(-1), none)
+        if self._tracked:
+            q = follow(self._lengths, q, self._weight / self.keep, self._bias)
+        return q
+
+    @functools.cached_property
+    def q_slope(self) -> Tensor:
+        """V'(q*), the factor by which a small deviation from q* shrinks in a layer; nan where q* is not finite."""
+        finite = self.q_star.isfinite()
+        return torch.where(finite, self.q_map_slope(torch.where(finite, self.q_star, 1.0)), torch.nan)
+
+    @property
+    def xi_q(self) -> Tensor:
+        """ξ_q = -1/log|V'(q*)|, the depth scale of lengths; finite on the critical line, inf where V'(q*) = 1."""
+        return _depth_scale(1 - self.q_slope.abs())
+
+    # slopes
+
+    @functools.cached_property
+    def chi_1(self) -> Tensor:
+        """χ₁ = σ_w² E φ'² at q*, the slope of the C-map at 1; at q* = 0 and inf its limit there."""
+        return self._weight * self.mu(1)
+
+    @functools.cached_property
+    def chi_2(self) -> Tensor:
+        """χ₂ = σ_w² E φ''² at q*; inf where φ' jumps.
+
+        Raises:
+            ValueError: if φ has no second derivative.
+        """
+        if not self._pieces.smooth:
+            return torch.where(self._weight > 0, torch.inf, self._weight)
+        return self._weight * self._mean(lambda u: self._pieces.second(u) ** 2)
+
+    @property
+    def gamma(self) -> Tensor:
+        """γ = C''(1) = q* χ₂, the rate at which an isometric sphere wrinkles; inf where φ' jumps."""
+        return self.chi_2 if not self._pieces.smooth else self.q_star * self.chi_2
+
+    def mu(self, k: int) -> Tensor:
+        """μ_k = E φ'(h)^{2k} at q*, the moments of squared slopes."""
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"k={k!r} is no order of a moment; pass a whole number from 1.")
+        return self._mean(lambda u: self._pieces.first(u) ** (2 * k))
+
+    @property
+    def iota(self) -> Tensor:
+        """ι = μ₂/μ₁² - 1, the isometry defect: relative variance of squared slopes; 0 for a linear network."""
+        return self.mu(2) / self.mu(1) ** 2 - 1
+
+    @property
+    def gradient_slope(self) -> Tensor:
+        """log(χ₁/ρ): by so much a layer the log of the mean squared gradient grows towards the input."""
+        return (self.chi_1 / self.keep).log()
+
+    @property
+    def xi_grad(self) -> Tensor:
+        """-1/log(χ₁/ρ), signed: negative where gradients explode, inf at criticality."""
+        return _depth_scale(1 - self.chi_1 / self.keep)
+
+    @property
+    def phase(self) -> Tensor:
+        """(*grid,) int8 of `Phase`: the sign of χ₁ - 1, 0 within 1e-12, and 2 where no length is stable.
+
+        With dropout there is no transition: c* < 1 on either side.
+        """
+        above = self.chi_1.detach() - 1
+        sign = torch.where(above.abs() <= CRITICAL, 0.0, above.sign())
+        return torch.where(self.q_star.detach().isfinite(), sign, float(Phase.UNBOUNDED)).to(torch.int8)
+
+    # correlations
+
+    def c_map(self, c: object) -> Tensor:
+        """C(c) at length q*, the correlation after one more layer; c in [-1, 1] broadcasts with the grid.
+
+        At q* = 0 and inf the map in the limit, of normalised correlations.
+        """
+        c, q = _between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        shared = pair_expectation(self._pieces.phi, self._pieces.phi, q, q, c, self._pieces.kinks)
+        return (self._weight * shared + self._bias) / self.q_map(q)
+
+    def c_map_slope(self, c: object) -> Tensor:
+        """C'(c) = σ_w² E φ'(u₁) φ'(u₂) at length q*; at c = 1 this is χ₁."""
+        c, q = _between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        shared = pair_expectation(self._pieces.first, self._pieces.first, q, q, c, self._pieces.kinks)
+        return self._weight * shared * (q / self.q_map(q))
+
+    def c_trajectory(self, c0: object, depth: int, q0: object | None = None) -> Tensor:
+        """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid)."""
+        _check_depth(depth)
+        phi, kinks = self._pieces.phi, self._pieces.kinks
+        q = self._inner if q0 is None else self._given_q(q0, "q0")
+        start = _between("c0", c0, -1.0, 1.0, self.sigma_w)
+        c = [start.expand_as(start + q + self.sigma_w)]
+        for _ in range(depth):
+            after = self.q_map(q)
+            shared = self._weight * pair_expectation(phi, phi, q, q, c[-1], kinks) + self._bias
+            c.append((shared / after).clamp(-1, 1))
+            q = q if q0 is None else after
+        return torch.stack(c)
+
+    @functools.cached_property
+    def _settled(self) -> Settled:
+        """c* and 1 - C'(c*)."""
+        q, chi_1 = self.q_star, self.chi_1
+        alive = q.isfinite() & (q > 0)
+        lost = (1 - self.keep) * (self._weight / self.keep) * self._lengths.mean(torch.where(alive, q, 1.0))
+        moves = alive & ((lost > 0) | (chi_1 > 1 + CRITICAL))
+        ends = [1.0 if self._bends(place) else torch.nan for place in (_ZERO, _INFINITY)]
+        c = torch.where(q == 0, ends[0], torch.where(q.isinf(), ends[1], torch.nan)).double()
+        c, deficit = torch.where(alive, 1.0, c), torch.where(alive, 1 - chi_1, 1 - c)
+        if not moves.any():
+            return Settled(c, deficit)
+        cells = [value[moves] for value in (q, self._weight, self._bias, chi_1, lost / q)]
+        found = settle(self._pieces, *(value.detach() for value in cells))
+        if self._tracked:
+            found = follow_correlation(self._pieces, found, *cells[:3])
+        return Settled(c.masked_scatter(moves, found.c), deficit.masked_scatter(moves, found.deficit))
+
+    @property
+    def c_star(self) -> Tensor:
+        """The correlation that two inputs settle at: 1 up to criticality, below it in chaos and with dropout.
+
+        nan at q* = 0 where φ is smooth at 0, for the map turns linear as q → 0 and what c ends at depends on where it
+        began; nan too where q diverges and φ is asymptotically linear. Where φ bends at 0, or at infinity, as ReLU does
+        at both, it is 1.
+        """
+        return self._settled.c
+
+    @property
+    def c_slope(self) -> Tensor:
+        """C'(c*), the factor by which a small deviation from c* shrinks in a layer; nan where c* is."""
+        return 1 - self._settled.deficit
+
+    @property
+    def xi_c(self) -> Tensor:
+        """ξ_c = -1/log C'(c*), the depth scale of correlations; inf where convergence is algebraic, nan where c* is."""
+        return _depth_scale(self._settled.deficit)
+
+    @property
+    def algebraic(self) -> Tensor:
+        """(*grid,) bool: whether c_l → 1 by a power of l: 1 - c_l ~ 2/(γ l), or l⁻² behind kinks; ξ_c is then inf."""
+        return (self.c_star == 1) & (self._settled.deficit.abs() <= CRITICAL)
+
+    def circle(self, depth: int) -> Circle:
+        """A circle pushed through `depth` layers: ḡ_l = χ₁ ḡ_{l-1} and κ̄_l² = 3χ₂/χ₁² + κ̄_{l-1}²/χ₁.
+
+        Poole et al. 2016, from ḡ_1 = q* and κ̄_1² = 1/q*; nan where q* is 0 or not finite.
+
+        Raises:
+            ValueError: for a depth below 1, and with dropout, whose masks tear the circle.
+        """
+        _check_depth(depth)
+        if self.keep < 1:
+            raise ValueError(f"keep={self.keep}, but a circle under random masks is no curve; pass keep=1.")
+        q = torch.where(self.q_star.isfinite() & (self.q_star > 0), self.q_star, torch.nan)
+        speed, curvature = [q], [1 / q]
+        for _ in range(depth - 1):
+            speed.append(self.chi_1 * speed[-1])
+            curvature.append(3 * self.chi_2 / self.chi_1**2 + curvature[-1] / self.chi_1)
+        return Circle(torch.stack(speed), torch.stack(curvature))
+
+    @property
+    def _tracked(self) -> bool:
+        return torch.is_grad_enabled() and (self.sigma_w.requires_grad or self.sigma_b.requires_grad)
+
+    @functools.cached_property
+    def _inner(self) -> Tensor:
+        """q*, with short and long lengths that stand for the limits 0 and ∞."""
+        q = torch.where(self.q_star == 0, _ZERO, self.q_star)
+        return torch.where(q.isinf(), _INFINITY, q)
+
+    def _mean(self, function: Elementwise) -> Tensor:
+        """E f(h) at q*; where q diverges its limit, from one length that all such cells share."""
+        q = self.q_star
+        finite = expectation(function, torch.where(q.isinf(), 1.0, q), self._pieces.kinks)
+        if not q.isinf().any():
+            return finite
+        limit = expectation(function, torch.full_like(self.sigma_w[..., :0].sum(), 1e30), self._pieces.kinks)
+        return torch.where(q.isinf(), limit, finite)
+
+    def _bends(self, length: float) -> bool:
+        """Whether φ is about a·u on one side and b·u on the other, a ≠ b, at states of this squared length."""
+        u = length**0.5 * torch.tensor([1.0, 2.0, -1.0, -2.0], dtype=torch.float64)
+        slopes = self._pieces.first(u)
+        straight = torch.allclose(slopes[::2], slopes[1::2], rtol=1e-5, atol=1e-5)
+        return straight and bool((slopes[0] - slopes[2]).abs() > 1e-5)
+
+
+def _grid(sigma_w: object, sigma_b: object) -> tuple[Tensor, Tensor]:
+    """Both as float64 tensors of the grid's shape, refused unless finite and ≥ 0."""
+    given = []
+    for name, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b)):
+        tensor = _real(name, value)
+        if not (tensor.isfinite() & (tensor >= 0)).all():
+            worst = tensor[~(tensor.isfinite() & (tensor >= 0))][0]
+            raise ValueError(f"{name} holds {float(worst.detach()):g}; a standard deviation must be finite and ≥ 0.")
+        given.append(tensor)
+    first, second = given
+    try:
+        zero = 0 * first.detach() + 0 * second.detach()
+    except RuntimeError:
+        raise ValueError(
+            f"sigma_w of shape {tuple(first.shape)} and sigma_b of shape {tuple(second.shape)} do not broadcast to one "
+            "grid; give one of them a trailing axis of length 1."
+        ) from None
+    return first + zero, second + zero
+
+
+def _real(name: str, value: object) -> Tensor:
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number or a tensor of numbers, not a {type(value).__name__}.") from None
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must hold real numbers, not {tensor.dtype}.")
+    return tensor.to(torch.float64)
+
+
+def _between(name: str, value: object, least: float, most: float, like: Tensor) -> Tensor:
+    """A tensor on the device of `like`, refused where outside [least, most]."""
+    tensor = _real(name, value).to(like.device)
+    outside = (tensor < least) | (tensor > most)
+    if outside.any():
+        allowed = f"in [{least:g}, {most:g}]" if most < torch.inf else f"≥ {least:g}"
+        raise ValueError(f"{name} holds {float(tensor[outside][0].detach()):g}; it must be {allowed}.")
+    return tensor
+
+
+def _check_depth(depth: object) -> None:
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"depth={depth!r} is no number of layers; pass a whole number from 1.")
+
+
+def _depth_scale(deficit: Tensor) -> Tensor:
+    """-1/log(1 - deficit), inf within 1e-12 of no deficit."""
+    flat = deficit.abs() <= CRITICAL
+    return torch.where(flat, torch.inf, -1 / torch.log1p(-torch.where(flat, 0.5, deficit)))
