@@ -19,6 +19,7 @@ __all__ = ["ShallowGeometry", "shallow_geometry"]
 _F64 = torch.float64
 _FLAT = {"linear": 1.0, "relu": 0.5, "leaky_relu": 0.5 + 0.5 * 0.01**2}  # E φ'², the same at every variance
 _GAP = 1e-7  # to either side of a kink
+_JUMP = 1e-5  # across it
 _LEAST = 1e-16  # of a variance, below which a kink at 0 leaves the curvature no digits
 _AGREE = 1e-9  # relative, of a mean with twice the nodes
 
@@ -120,7 +121,7 @@ def _profile(activation: object, v: Tensor) -> _Profile:
     found = pieces(activation)
     for kink in found.kinks:
         sides = found.phi(torch.tensor([kink - _GAP, kink + _GAP], dtype=_F64))
-        if float((sides[1] - sides[0]).abs()) > 1e-3:
+        if float((sides[1] - sides[0]).detach().abs()) > _JUMP:
             raise ValueError(f"activation jumps at {kink:g}, so its metric is infinite; a continuous one would do.")
 
     def squared_slope(u: Tensor) -> Tensor:

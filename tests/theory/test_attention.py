@@ -302,7 +302,7 @@ X, EYE = torch.ones(1, 3, 2), torch.eye(2)
     (lambda: attention.uniform_attention(3, math.inf, 1.0), "depth reaches from inf to inf; finite numbers ≥ 0"),
     (lambda: attention.uniform_attention(3, 1.5, 1.0), "depth reaches from 1.5 to 1.5; whole numbers would do"),
     (lambda: attention.uniform_attention(3, 1, -torch.ones(2, requires_grad=True)), "attention reaches from -1 to -1"),
-    (lambda: attention.uniform_attention(3, 1, [-0.1, 1.0]), "attention reaches from -0.1 to 1; finite numbers ≥ 0 would do"),
+    (lambda: attention.uniform_attention(3, 1, [-0.1, 1.0]), "attention reaches from -0.1 to 1; finite numbers"),
     (lambda: attention.uniform_attention(3, 1, 1.0, mlp=-1.0), "mlp reaches from -1 to -1; finite numbers ≥ 0"),
     (lambda: attention.uniform_attention(3, 1, 1.0, skip=math.nan), "skip reaches from nan to nan; numbers would do"),
     (lambda: attention.uniform_attention(3, 1, 1.0, correlation=-0.6), "correlation reaches from -0.6 to -0.6; cos"),

@@ -217,6 +217,16 @@ class TestEnds:
         found = shallow_geometry(x, "sin", 1.0, 0.0)
         assert found.log_volume.isnan().tolist() == [True, False]
 
+    def test_modules_and_exponentials(self) -> None:
+        """E φ'² of a leaky ReLU of slope ¼ is ½(1 + 1/16); of exp it is e^(2v), so that Ω' = 2a and R follows."""
+        x = torch.tensor([[0.3, 0.4]], dtype=F64)
+        leaky = shallow_geometry(x, torch.nn.PReLU(), 1.0, 0.1)
+        torch.testing.assert_close(leaky.metric[0], 0.5 * 17 / 32 * torch.eye(2, dtype=F64))
+        grown = shallow_geometry(x, torch.exp, math.sqrt(2), 0.1)  # a = 1
+        assert float(grown.log_volume) == pytest.approx(2 * (0.25 + 0.01) + 0.5 * math.log(2), rel=1e-12)
+        scalar = -math.exp(-0.52) * 0.25 * 2 / 4 * 4 * 2  # d = 2, Ω' = 2, Ω'' = 0, s = ¼, 1 + 2sΩ' = 2
+        assert float(grown.scalar_curvature) == pytest.approx(scalar, rel=1e-9)
+
     def test_shapes_and_types(self) -> None:
         found = shallow_geometry(torch.zeros(0, 3), "tanh", 1, 1)
         assert [getattr(found, name).shape for name in FIELDS] == [(0, 3, 3), (0,), (0,)]
