@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 HOMES = ["chain", "cutting", "jets", "linearization", "links", "networks"]
 HOMES += [f"geometry.{found.name}" for found in pkgutil.iter_modules(labkit.geometry.__path__) if found.name[0] != "_"]
 HOMES += ["theory.attention", "theory.finite_width", "theory.shallow"]
+HOMES += [f"theory.{name}" for name in (
+    "great_sphere", "kernel_jets", "merging", "residual", "straight_line", "tailoring", "tangent_kernel", "wide_fisher",
+)]  # fmt: skip
 MODULES = {home.split(".")[-1]: importlib.import_module(f"labkit.{home}") for home in HOMES}
 CLASSES = {name: getattr(MODULES[home], name) for home, name in [
     ("chain", "Chain"), ("linearization", "Linearization"), ("spectra", "LogSpectrum"),
