@@ -13,8 +13,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from labkit._automatic import forward_mode_allowed, on_a_copy
+from labkit._memory import available_bytes
 
 __all__ = ["bend_automatically", "second_derivative"]
+
+_AT_ONCE = 2**28  # bytes of slopes pulled back at once
 
 Link = Callable[[Tensor], Tensor]
 
@@ -83,11 +86,27 @@ def _reverse(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor,
         entry = _entry(h)
         out = link(entry).reshape(batch, -1)
         n_out = out.shape[1]
+        size = _require_memory(out, entry, k)
         first = _pull_all(out, entry, _unit(out, n_out), True, chunk_size)
         slopes = torch.einsum("obn,kbn->bok", first, flat).reshape(batch, -1)
+        chunk_size = min(chunk_size or n_out * k, max(1, _AT_ONCE // size))
         second = _pull_all(slopes, entry, _unit(out, n_out * k), keep, chunk_size).reshape(n_out, k, batch, -1)
         bent = torch.einsum("ombn,mbn->mbo", second[:, rows], flat[cols])
     return bent if keep else bent.detach()
+
+
+def _require_memory(out: Tensor, entry: Tensor, k: int) -> int:
+    """Refuses what would not fit; the bytes of one slope, pulled back through the gradients of all outputs."""
+    gradients = out.element_size() * out.shape[1] * entry.numel()
+    size = 4 * gradients
+    need = (k + 1) * gradients + out.element_size() * (out.shape[1] * k) ** 2 + size
+    if need > 2**26 and need > (free := available_bytes(out.device)):
+        raise MemoryError(
+            f"the second derivatives of a link of {entry[0].numel()} numbers to {out.shape[1]}, in {k} directions on "
+            f"{len(out)} samples by reverse mode, need {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; pass fewer "
+            "samples or a basis of fewer columns, or build the link from modules that have a rule"
+        )
+    return size
 
 
 def _unit(like: Tensor, size: int) -> Tensor:

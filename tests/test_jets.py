@@ -498,6 +498,15 @@ def test_memory_counts_what_a_link_makes_inside(monkeypatch):
         assert chain.jet(x, basis=basis).second.shape == (1, 2048, 12, 12)
 
 
+def test_memory_counts_what_reverse_mode_makes(monkeypatch):
+    monkeypatch.setattr("labkit._bending.available_bytes", lambda device: 6e7)
+    chain, x, basis = Chain([lambda h: h.cumsum(1) ** 3]), torch.rand(2, 600), torch.eye(600, 4)
+    with torch.no_grad():
+        assert chain.jet(x, basis=basis).second.shape == (2, 600, 4, 4)
+    with refused(MemoryError, "600 numbers to 600, in 4 directions on 2 samples by reverse mode", "fewer columns"):
+        chain.jet(x.double().requires_grad_(), basis=basis.double())
+
+
 def test_jet_is_frozen():
     jet = Jet(torch.zeros(1, 2), torch.zeros(1, 2, 1), torch.zeros(1, 2, 1, 1))
     with pytest.raises(AttributeError):

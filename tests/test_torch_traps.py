@@ -81,6 +81,19 @@ def test_gradient_through_forward_mode_is_wrong(link):
     assert not is_right(gradient_of_a_tangent(link, x, v)[0], truth)
 
 
+def test_forward_over_forward_of_layer_norm_is_wrong():
+    link, x, v = nn.LayerNorm(9).double(), points(1), points(1).roll(1, -1)
+    found = jvp(lambda h: jvp(link, (h,), (v,))[1], (x,), (v,))[1]
+    step = 1e-4
+    truth = (link(x + step * v) - 2 * link(x) + link(x - step * v)) / step**2
+    assert not is_right(found, truth)
+
+
+def test_leaving_inference_mode_switches_gradients_on():
+    with torch.no_grad(), torch.inference_mode(False):
+        assert torch.is_grad_enabled()
+
+
 def test_third_reverse_mode_of_layer_norm_is_wrong():
     link, x, v = nn.LayerNorm(9).double(), points(1), points(1).roll(1, -1)
     zero = torch.zeros_like(x)
