@@ -339,6 +339,41 @@ MUTANTS = [
         new="torch.full_like(length, 1.0)",
         test="tests/geometry/test_connecting.py::TestDerivatives::test_where_there_are_none_backward_says_so",
     ),
+    Mutant(
+        name="curvatures of layers add whatever the slopes",
+        file="theory/kernel_jets.py",
+        old="gamma_tot.append(_times(gamma, chi_tot[-1] ** 2) + _times(gamma_tot[-1], chi))",
+        new="gamma_tot.append(gamma + gamma_tot[-1])",
+        test="tests/theory/test_kernel_jets.py::TestKnownValues::test_away_from_criticality_the_gammas_do_not_add",
+    ),
+    Mutant(
+        name="skip and branch are correlated",
+        file="theory/_kernel_layers.py",
+        old="return branch if self.alpha2 is None else entering + self.alpha2 * branch",
+        new="return branch if self.alpha2 is None else entering + self.alpha2.sqrt() * branch",
+        test="tests/theory/test_kernel_jets.py::TestAgainstClosedKernels::test_cosines",
+    ),
+    Mutant(
+        name="the upper bound of merging forgets C(0)",
+        file="theory/merging.py",
+        old="most / chi + gamma / (2 * chi * (1 - p))",
+        new="most / chi + gamma / (2 * chi)",
+        test="tests/theory/test_merging.py::TestBounds::test_at_chi_one_they_are_sums",
+    ),
+    Mutant(
+        name="a circle turns without its own turn",
+        file="theory/great_sphere.py",
+        old="return 2 * (3 * jet.gamma_tot / jet.chi_tot + 1).sqrt()",
+        new="return 2 * (3 * jet.gamma_tot / jet.chi_tot).sqrt()",
+        test="tests/theory/test_great_sphere.py::TestForms::test_counts",
+    ),
+    Mutant(
+        name="the mean of an activation does not pile up",
+        file="theory/residual.py",
+        old="return (q_next, c_next, mean + drift), alpha**2 * w * slope",
+        new="return (q_next, c_next, mean), alpha**2 * w * slope",
+        test="tests/theory/test_residual.py::TestPath::test_the_mean_of_an_activation_that_is_not_odd_piles_up",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant
