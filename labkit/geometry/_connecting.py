@@ -13,7 +13,7 @@ from tqdm import tqdm
 from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
-from labkit.geometry._implicit import FirstOrderFlow, attach, newton_step, wants_graph
+from labkit.geometry._implicit import WIDEST, FirstOrderFlow, attach, newton_step, wants_graph
 from labkit.geometry._patch import Patch, check_path_memory, check_same, outside_inference_mode, patch_at
 from labkit.geometry._relaxation import Model, polygon_energy, relax, second_variation
 from labkit.geometry._shooting import tolerance_of
@@ -73,9 +73,10 @@ def geodesic(
     smooth; there shooting makes it exact to about 1e-9 in float64. Equal points give a constant path of length zero.
 
     All results have first derivatives in x0, x1 and the weights by the implicit function theorem, those of the polygon
-    or, where refined, of the geodesic. `backward` refuses the path where it is not `minimal`, as it is not a function
-    of its ends there, and everything where it did not converge, as at the kinks of many networks; where it converged
-    but is not minimal, the energy keeps its derivative and that of the polygon's length is right to O(T⁻²).
+    or, where refined and in at most 16 coordinates, of the geodesic. `backward` refuses the path where it is not
+    `minimal`, as it is not a function of its ends there, and everything where it did not converge; where it converged
+    but is not minimal, the energy keeps its derivative and that of the polygon's length is right to O(T⁻²). Paths of
+    networks with kinks jump where they cross one; their derivative is that of the piece.
     Second derivatives are refused. Under `torch.no_grad()` no graph is kept, which costs less.
 
     Args:
@@ -124,14 +125,15 @@ def geodesic(
     model = second_variation(patch, path)
     minimal = converged & model.damped(torch.full_like(length, -_THIN * torch.finfo(x0.dtype).eps)).definite
 
-    live, shown, measured = replace(patch, x=x0), path, path
+    live, shown, measured, shot_length = replace(patch, x=x0), path, path, length
     if wants_graph(chain, x0, x1):
         twin, shot_length = _first_order(live, path, live.coordinates(x1, "x1"), velocity, minimal, model)
         shown = attach(path, twin, minimal, "its path is not the least one around; select by `minimal`")
         measured = attach(path, twin, converged, "its path did not come to rest; select by `converged`")
-        length = length + (shot_length - shot_length.detach())
     images = chain(_ended(live, measured, x0, x1).flatten(0, 1)).reshape(len(x0), points, -1)
     chords, energy = _length(lift(images)), polygon_energy(lift(images))
+    slope = chords if patch.k > WIDEST else shot_length
+    length = length.nan_to_num() + (slope - slope.detach()).nan_to_num()
     return Geodesic(
         path=_ended(live, shown, x0, x1),
         length=torch.where(refined, length, chords).to(x0),
@@ -147,7 +149,7 @@ def _first_order(
 ) -> tuple[Tensor, Tensor]:
     """Twins of the paths and of the lengths of shots, with first derivatives; where there are none, detached values."""
     twin, length = path.clone(), torch.zeros_like(velocity[:, 0])
-    shot = ~velocity.isnan().any(-1)
+    shot = ~velocity.isnan().any(-1) & (patch.k <= WIDEST)
     rest = (minimal & ~shot).nonzero()[:, 0]
     if len(rest):
         here, polygon = patch.take(rest), torch.cat([path[rest, :-1], end[rest, None]], 1)

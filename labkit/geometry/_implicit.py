@@ -20,7 +20,10 @@ from labkit.geometry._flow import Flow, acceleration, retrace
 from labkit.geometry._patch import Patch, pulled
 from labkit.geometry._relaxation import Factor
 
-__all__ = ["FirstOrderFlow", "attach", "newton_step", "wants_graph"]
+__all__ = ["WIDEST", "FirstOrderFlow", "attach", "newton_step", "wants_graph"]
+
+WIDEST = 16  # coordinates in which shots are differentiated: the cost grows with their cube
+_AT_ONCE = 2**25  # numbers of the frames' graph that are pulled back at once
 
 
 def wants_graph(chain: Chain, *given: Tensor) -> bool:
@@ -30,6 +33,7 @@ def wants_graph(chain: Chain, *given: Tensor) -> bool:
 
 def attach(value: Tensor, twin: Tensor, sound: Bool[Tensor, "batch"], why: str) -> Tensor:
     """The value with the first derivative of its twin; `backward` refuses samples that are not sound, saying why."""
+    twin = twin if twin.requires_grad else twin.clone().requires_grad_()  # else nobody would ask, nor be refused
     attached: Tensor = _Attach.apply(value, twin, sound, why)  # type: ignore[no-untyped-call]
     return attached
 
@@ -97,11 +101,11 @@ class FirstOrderFlow:
         everyone = torch.arange(len(start), device=start.device)
         samples = torch.cat([everyone, *[step.samples for step in found.steps for _ in step.stages]])
         states = torch.cat([start, *[stage for step in found.steps for stage in step.stages]]).requires_grad_()
-        _check_memory(patch, len(states))
+        at_once = max(1, _AT_ONCE // _check_memory(patch, len(states)))
         slopes = acceleration(patch.take(samples), states)
         each = torch.eye(patch.k).to(slopes)[:, None].expand(-1, len(states), -1)
         with torch.no_grad():
-            turns = pulled(slopes, states, each)
+            turns = torch.cat([pulled(slopes, states, rows) for rows in torch.split(each, at_once)])
         return cls(found, states.detach(), slopes, turns.movedim(0, 1))
 
     def __call__(self, c: Float[Tensor, "batch k"], v: Float[Tensor, "batch k"]) -> Float[Tensor, "batch time 2*k"]:
@@ -129,14 +133,16 @@ class FirstOrderFlow:
         return torch.cat([state.chunk(2, -1)[1], self.accelerations[here] + turned], -1)
 
 
-def _check_memory(patch: Patch, states: int) -> None:
-    """Refuse derivatives at so many states that would not fit."""
+def _check_memory(patch: Patch, states: int) -> int:
+    """Refuse derivatives at so many states that would not fit; else how many numbers the frames there have."""
     with torch.no_grad():
         widths = [h[0].numel() for h in patch.chain.states(patch.x[:1])]
-    need = 8 * states * patch.k * (4 * sum(widths) + 4 * patch.k)
+    frames = states * patch.k * sum(widths)
+    need = 8 * (8 * frames + 4 * states * patch.k**2)
     free = available_bytes(patch.x.device) if need > 2**26 else need
     if need > free:
         raise MemoryError(
             f"derivatives of these geodesics, at {states} stages in {patch.k} coordinates, need {need / 1e9:.3g} GB, "
             f"{free / 1e9:.3g} GB are free; call this under torch.no_grad(), or pass a basis of fewer directions"
         )
+    return frames

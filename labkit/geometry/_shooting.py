@@ -14,7 +14,7 @@ from labkit._linalg import lift
 from labkit.chain import Chain
 from labkit.geometry._flow import flow
 from labkit.geometry._frames import tangent_frame
-from labkit.geometry._implicit import FirstOrderFlow, attach, wants_graph
+from labkit.geometry._implicit import WIDEST, FirstOrderFlow, attach, wants_graph
 from labkit.geometry._patch import check_same, outside_inference_mode, patch_at
 
 __all__ = ["Shot", "shoot", "tolerance_of"]
@@ -75,7 +75,8 @@ def shoot(
 
     Returns:
         The shots, in the dtype of x, with first derivatives in x, v and the weights that are right to the tolerance.
-        `backward` refuses samples that did not converge; under `torch.no_grad()` no graph is kept, which costs less.
+        `backward` refuses samples that did not converge, and more than 16 coordinates, where it would cost too much;
+        under `torch.no_grad()` no graph is kept, which costs less.
 
     Raises:
         ValueError: at a kink, where the metric at x has no inverse, or for arguments that do not fit.
@@ -115,10 +116,13 @@ def shoot(
     converged = found.arrived & ((pace - pace[:, :1]).abs().amax(1) <= 1e4 * tolerance * pace[:, 0])
     states = torch.cat([found.path, found.velocity], -1)
     if wants_graph(chain, x, v):
-        patch, ready, twin = replace(patch, x=x), converged.nonzero()[:, 0], states
+        patch, sound, twin = replace(patch, x=x), converged & (patch.k <= WIDEST), states
+        ready = sound.nonzero()[:, 0]
         if len(ready):
             near = FirstOrderFlow.around(patch.take(ready), found.take(ready))
             twin = states.index_put((ready,), near(start[ready], speed[ready]))
-        states = attach(states, twin, converged, "its shot did not converge; select by `converged`")
+        why = "its shot did not converge; select by `converged`"
+        wide = f"shots in {patch.k} coordinates have none; pass a basis of at most {WIDEST} directions"
+        states = attach(states, twin, sound, why if patch.k <= WIDEST else wide)
     path, velocity = states.chunk(2, -1)
     return Shot(patch.points(path), patch.vectors(velocity / time), converged.to(x.device))
