@@ -9,11 +9,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
 from labkit.theory._derivatives import Pieces, pieces
 from labkit.theory._gaussian import expectation, pair_expectation
+from labkit.theory.activations import Elementwise
 
-__all__ = ["KernelLayer", "as_layers", "as_number", "as_whole", "broadcast", "jumps", "mean_squared_slope"]
+__all__ = [
+    "KernelLayer",
+    "as_layers",
+    "as_number",
+    "as_whole",
+    "broadcast",
+    "covariance",
+    "jumps",
+    "mean_square",
+    "mean_squared_slope",
+]
+
+_FAR = 1e60
+_REACH = 9.0  # of the Gaussian
+_LARGEST = 1e154  # whose square is still finite
 
 
 @dataclass(frozen=True)
@@ -35,12 +51,7 @@ class KernelLayer:
 
     def length(self, q: Tensor) -> Tensor:
         """q' from q; inf once q is, whatever φ."""
-        variance = expectation(lambda h: self.act.phi(h) ** 2, q, self.act.kinks)
-        return torch.where(q.isfinite(), self.leave(q, self.branch(variance)), torch.inf)
-
-    def covariance(self, q: Tensor, c: Tensor) -> Tensor:
-        """E φφ' of two pre-activations of variance q and correlation c."""
-        return pair_expectation(self.act.phi, self.act.phi, q, q, c, self.act.kinks)
+        return torch.where(q.isfinite(), self.leave(q, self.branch(mean_square(self.act, q))), torch.inf)
 
     def cosine(self, q: Tensor, q_next: Tensor, c: Tensor, covariance: Tensor) -> Tensor:
         """c' from c, where q and q' are finite; what is beyond 1 is rounding, and the derivative stays."""
@@ -54,7 +65,27 @@ def jumps(act: Pieces) -> bool:
     places = torch.tensor(act.kinks, dtype=torch.float64)
     step = 1e-7 * (1 + places.abs())
     left, right = act.phi(places - step), act.phi(places + step)
-    return bool(((right - left).abs() > 1e-5 * (1 + left.abs())).any())
+    climbed = step * (act.first(places - step) + act.first(places + step))
+    return bool(((right - left - climbed).abs() > 1e-8 * (1 + left.abs())).any())
+
+
+def mean_square(act: Pieces, q: Tensor) -> Tensor:
+    """E φ² at h = √q z; inf where it leaves float64 within the reach of the Gaussian."""
+    found = expectation(lambda h: act.phi(h) ** 2, q, act.kinks)
+    edge = _REACH * q.detach().sqrt()
+    lost = torch.maximum(act.phi(edge).abs(), act.phi(-edge).abs()) > _LARGEST
+    return torch.where(found.isnan() & lost, torch.inf, found)
+
+
+def covariance(act: Pieces, function: Elementwise, q: Tensor, c: Tensor) -> Tensor:
+    """E f f' of two pre-activations of variance q and correlation c, f being φ or φ'; nan past q = 1e60."""
+    if function is relu:  # the arc-cosine kernel of Cho & Saul 2009
+        square = (1 - c) * (1 + c)
+        sine = torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
+        return q * (sine + c * (torch.pi - torch.atan2(sine, c))) / (2 * torch.pi)
+    near = q <= _FAR  # the rule's nodes grow in number with log q, and so does its time
+    there = torch.where(near, q, 1.0)
+    return torch.where(near, pair_expectation(function, function, there, there, c, act.kinks), torch.nan)
 
 
 def mean_squared_slope(act: Pieces, q: Tensor) -> Tensor:
@@ -64,8 +95,10 @@ def mean_squared_slope(act: Pieces, q: Tensor) -> Tensor:
     return expectation(lambda h: act.first(h) ** 2, q, act.kinks)
 
 
-def as_layers(layers: Iterable[Any], **starts: Any) -> Any:
+def as_layers(layers: Any, **starts: Any) -> Any:
     """The checked layers and the checked starting values `q0`, `c0`, these broadcast to the grid of all numbers."""
+    if not isinstance(layers, Iterable):
+        raise ValueError(f"layers={layers!r} is no sequence of layers (activation, sigma_w, sigma_b)")
     rows = list(layers)
     if not rows:
         raise ValueError("layers is empty; give at least one (activation, sigma_w, sigma_b)")

@@ -3,7 +3,7 @@
 Plain and residual layers may be mixed, and q need not be at a fixed point; everything broadcasts over grids.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.theory._gaussian import expectation
-from labkit.theory._kernel_layers import KernelLayer, as_layers, mean_squared_slope
+from labkit.theory._kernel_layers import KernelLayer, as_layers, covariance, mean_squared_slope
 
 __all__ = ["KernelJet", "correlations", "kernel_jet"]
 
@@ -50,7 +50,7 @@ class KernelJet:
         return iter((self.chi_tot, self.gamma_tot))
 
 
-def kernel_jet(layers: Iterable[Any], q0: Any) -> KernelJet:
+def kernel_jet(layers: Any, q0: Any) -> KernelJet:
     """(χ_tot, γ_tot) = (C'(1), C''(1)) at every depth of a sequence of layers in the limit of infinite width.
 
     A plain layer W φ(h) + b takes q to q' = σ_w² E φ² + σ_b² and has χ = q σ_w² E φ'²/q', γ = q² σ_w² E φ''²/q',
@@ -92,7 +92,7 @@ def kernel_jet(layers: Iterable[Any], q0: Any) -> KernelJet:
     return KernelJet(torch.stack(lengths), chis, gammas, ps, torch.stack(chi_tot), torch.stack(gamma_tot))
 
 
-def correlations(layers: Iterable[Any], q0: Any, c0: Any) -> Tensor:
+def correlations(layers: Any, q0: Any, c0: Any) -> Tensor:
     """The cosine c_l of two inputs of equal norm at every depth: the correlation maps, iterated.
 
     Args:
@@ -101,7 +101,8 @@ def correlations(layers: Iterable[Any], q0: Any, c0: Any) -> Tensor:
         c0: Their cosine, in [-1, 1]; broadcasts with the grid.
 
     Returns:
-        (L+1, *grid), float64; c_0 first. nan where `kernel_jet` is. 1 - c has an absolute error of some 1e-16.
+        (L+1, *grid), float64; c_0 first. nan where `kernel_jet` is, and past q = 1e60 but for ReLU. Its
+        gap 1 - c has an absolute error of some 1e-16.
 
     Raises:
         ValueError: As `kernel_jet`, and for |c0| > 1.
@@ -117,7 +118,7 @@ def correlations(layers: Iterable[Any], q0: Any, c0: Any) -> Tensor:
     path = [c]
     for layer in sequence:
         q_next = layer.length(q)
-        c, q = layer.cosine(q, q_next, c, layer.covariance(q, c)), q_next
+        c, q = layer.cosine(q, q_next, c, covariance(layer.act, layer.act.phi, q, c)), q_next
         path.append(c)
     return torch.stack(path)
 

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import relu
 
 from labkit.theory._derivatives import Pieces, pieces
-from labkit.theory._gaussian import expectation, pair_expectation
-from labkit.theory._kernel_layers import as_number, as_whole, broadcast, mean_squared_slope
+from labkit.theory._gaussian import expectation
+from labkit.theory._kernel_layers import as_number, as_whole, broadcast, covariance, mean_square, mean_squared_slope
 
 __all__ = [
     "BRANCHES",
@@ -37,7 +36,7 @@ class ResidualPath:
 
     Attributes:
         q: (L+1, *grid), |h_l|²/n; inf past the depth where it leaves float64.
-        c: (L+1, *grid), the cosine of two inputs of equal norm.
+        c: (L+1, *grid), the cosine of two inputs of equal norm; nan past q = 1e60 but for ReLU.
         branch_gain: (L, *grid), α² E|B u|²/|u|² of each branch's Jacobian B, for u ⊥ x.
 
     Example:
@@ -170,7 +169,8 @@ def stable_limit(
         time: t, 1 for α = L^{-1/2} and a² for α = a L^{-1/2}.
 
     Returns:
-        The limit, float64, differentiable; some ten digits.
+        The limit, float64, differentiable; some ten digits. nan where φ grows faster than h and the flow leaves float64
+        before `time`.
 
     Raises:
         ValueError: As `residual_path`.
@@ -252,38 +252,32 @@ State = tuple[Tensor, Tensor, Tensor]  # q, c and the mean over units
 
 def _moments(act: Pieces, q: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """E φ², E φφ' at cosine c, and E φ'², of pre-activations of variance q."""
-    if act.phi is relu:  # the arc-cosine kernel of Cho & Saul 2009
-        square = (1 - c) * (1 + c)
-        sine = torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
-        turned = torch.pi - torch.atan2(sine, c)
-        return q / 2, q * (sine + c * turned) / (2 * torch.pi), torch.full_like(q, 0.5)
-    variance = expectation(lambda h: act.phi(h) ** 2, q, act.kinks)
-    return variance, pair_expectation(act.phi, act.phi, q, q, c, act.kinks), mean_squared_slope(act, q)
+    return mean_square(act, q), covariance(act, act.phi, q, c), mean_squared_slope(act, q)
 
 
 def _weights_last(act: Pieces, w: Tensor, b: Tensor, alpha: Tensor, state: State) -> tuple[State, Tensor]:
     q, c, mean = state
-    variance, covariance, slope = _moments(act, q, c)
+    variance, shared, slope = _moments(act, q, c)
     q_next = q + alpha**2 * (w * variance + b)
-    return (q_next, (q * c + alpha**2 * (w * covariance + b)) / q_next, mean), alpha**2 * w * slope
+    return (q_next, (q * c + alpha**2 * (w * shared + b)) / q_next, mean), alpha**2 * w * slope
 
 
 def _activation_last(act: Pieces, w: Tensor, b: Tensor, alpha: Tensor, state: State) -> tuple[State, Tensor]:
     q, c, mean = state
     v = w * q + b
     inner = torch.where(v > 0, (w * q * c + b) / torch.where(v > 0, v, 1.0), 1.0)
-    variance, covariance, slope = _moments(act, v, inner)
+    variance, shared, slope = _moments(act, v, inner)
     drift = alpha * expectation(act.phi, v, act.kinks)
     q_next = q + 2 * mean * drift + alpha**2 * variance
-    c_next = (q * c + 2 * mean * drift + alpha**2 * covariance) / q_next
+    c_next = (q * c + 2 * mean * drift + alpha**2 * shared) / q_next
     return (q_next, c_next, mean + drift), alpha**2 * w * slope
 
 
 def _pre_norm(act: Pieces, w: Tensor, b: Tensor, alpha: Tensor, state: State) -> tuple[State, Tensor]:
     q, c, mean = state
-    variance, covariance, slope = _moments(act, torch.ones_like(q), c)
+    variance, shared, slope = _moments(act, torch.ones_like(q), c)
     q_next = q + alpha**2 * (w * variance + b)
-    return (q_next, (q * c + alpha**2 * (w * covariance + b)) / q_next, mean), alpha**2 * w * slope / q
+    return (q_next, (q * c + alpha**2 * (w * shared + b)) / q_next, mean), alpha**2 * w * slope / q
 
 
 _STEPS = {"weights_last": _weights_last, "activation_last": _activation_last, "pre_norm": _pre_norm}

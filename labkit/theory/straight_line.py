@@ -3,7 +3,6 @@
 On a line |h|² grows along with the angle, so the map of lengths V(q) enters beside the correlation map.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from labkit.theory._kernel_layers import KernelLayer, as_layers
 __all__ = ["relative_bend"]
 
 
-def relative_bend(layers: Iterable[Any], q0: Any) -> Tensor:
+def relative_bend(layers: Any, q0: Any) -> Tensor:
     """|x|² E|D²f(u,u)|²/E|Df u|² for u ⊥ x of unit length, at every depth: Taylor's radius is |x| over its root.
 
     At a fixed point with χ = 1 it is 3γL + δ Σ_{l<L} v^l (v^l - 1), v = V'(q*) and δ = E φ̂'² (z² - 1) of the layer in

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from labkit.theory._derivatives import Pieces, derivative, pieces
 from labkit.theory._gaussian import expectation
+from labkit.theory._kernel_layers import as_number
 
 __all__ = ["Tailored", "kernel_numbers", "tailor"]
 
 _CONSTANTS = ("input_scale", "offset", "input_shift", "slope")  # in the order in which `tailor` frees them
 _WANTED = ("chi", "gamma", "iota", "p", "q_slope")
-_TOLERANCE = 1e-10
+_TOLERANCE, _LOOSE = 1e-10, 1e-8  # relative, of every condition; where rounding hinders the first the second will do
+_EXTREME = 14.0  # |log s_i|: nearly linear below, a step above, and free to run away where ψ is homogeneous
+_HOPELESS = 1e6  # stands for a distance that is not finite
 _TRIES = 8  # of the best starts
 _STARTS = {
     "input_scale": (-2.3, -1.2, 0.0, 0.9),  # logarithms
@@ -61,7 +64,7 @@ class Tailored:
         return self.output_scale * (self.psi(self.input_scale * h + self.input_shift) + self.output_shift)
 
 
-def kernel_numbers(activation: Any, sigma_b: float = 0.0) -> dict[str, float]:
+def kernel_numbers(activation: Any, sigma_b: Any = 0.0) -> dict[str, float]:
     """χ, γ, ι, p and V' of one layer at q = 1 and σ_w = 1: what `tailor` can be asked for, and q' itself.
 
     Args:
@@ -78,14 +81,15 @@ def kernel_numbers(activation: Any, sigma_b: float = 0.0) -> dict[str, float]:
         >>> {name: round(value, 4) for name, value in found.items()}
         {'q': 0.5, 'chi': 0.5, 'gamma': inf, 'iota': 1.0, 'p': 0.1592, 'q_slope': 0.5}
     """
+    variance = float(as_number("sigma_b", sigma_b)) ** 2
     act = pieces(activation)
     m = _moments(act, act.kinks)
     return {
-        "q": m.variance + m.mean**2 + sigma_b**2,
+        "q": m.variance + m.mean**2 + variance,
         "chi": m.first,
         "gamma": m.second,
         "iota": m.fourth / m.first**2 - 1,
-        "p": m.mean**2 + sigma_b**2,
+        "p": m.mean**2 + variance,
         "q_slope": m.stretch + m.mean * m.tilt,
     }
 
@@ -144,19 +148,21 @@ def tailor(
     sides = (0.0,) if not wanted.get("p") else (1.0, -1.0) if offset == "shift" else (1.0,)
     angle = math.asin(math.sqrt(wanted.get("p", 0.0)))
     problems = [_Problem(activation, base, names, goal, offset == "bias", slope, side * angle) for side in sides]
-    nearest, distance = None, math.inf
+    nearest, distance = None, _HOPELESS
     for problem, start in _ordered_starts(problems):
         constants, rest = problem.solve(start)
-        if rest < distance:
+        if rest < distance and abs(dict(zip(names, constants, strict=True)).get("input_scale", 0.0)) < _EXTREME:
             nearest, distance = problem.finish(constants), rest
-        if distance <= _TOLERANCE and nearest is not None:
-            return nearest
+        if distance <= _TOLERANCE:
+            break
+    if nearest is not None and distance <= _LOOSE:
+        return nearest
     reached = kernel_numbers(nearest, nearest.sigma_b) if nearest is not None else {}
     told = ", ".join(f"{name}={reached[name]:.4g}" for name in wanted if name in reached)
     asked = ", ".join(f"{name}={value:g}" for name, value in wanted.items())
     raise ValueError(
-        f"no {', '.join(names)} found for {asked}; nearest were {told or 'none'}. The price γ ≥ 2(p + χ - 1), with "
-        "3 in place of 2 for odd φ, may forbid it: relax one of them."
+        f"no {', '.join(names)} found for {asked}; nearest were {told or 'none'}. Every map has χ ≥ 1 - p and "
+        "γ ≥ 2(p + χ - 1), with 3 in place of 2 for odd φ: relax one of the conditions."
     )
 
 
@@ -205,7 +211,7 @@ class _Problem:
     def read(self, point: Sequence[float] | np.ndarray) -> dict[str, float]:
         found = {"input_scale": 0.0, "offset": self.angle, "input_shift": 0.0, "slope": self.slope or 0.0}
         found.update(zip(self.names, map(float, point), strict=True))
-        return {**found, "input_scale": math.exp(min(found["input_scale"], 50.0))}
+        return {**found, "input_scale": math.exp(min(max(found["input_scale"], -_EXTREME), _EXTREME))}
 
     def inner(self, constants: dict[str, float]) -> tuple[Pieces, tuple[float, ...]]:
         """g(z) = ψ(s_i z + b_i), and the kinks of its derivatives."""
@@ -239,7 +245,7 @@ class _Problem:
                 "q_slope": scale2 * m.stretch + mean * np.sqrt(scale2) * m.tilt,
             }
             rest = [(found[name] - value) / (abs(value) or 1.0) for name, value in self.goal.items()]
-        found_rest: np.ndarray = np.nan_to_num(np.array(rest), nan=1e6, posinf=1e6, neginf=-1e6)
+        found_rest: np.ndarray = np.nan_to_num(np.array(rest), nan=_HOPELESS, posinf=_HOPELESS, neginf=-_HOPELESS)
         return found_rest
 
     def starts(self) -> list[tuple[float, ...]]:

@@ -3,19 +3,17 @@
 Gradients with respect to all weights and biases, each weighted by its prior variance (NTK parametrisation).
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from labkit.theory._gaussian import pair_expectation
-from labkit.theory._kernel_layers import as_layers, as_number, jumps
+from labkit.theory._kernel_layers import as_layers, as_number, covariance, jumps
 
 __all__ = ["critical_ratio", "neural_tangent_kernel"]
 
 
-def neural_tangent_kernel(layers: Iterable[Any], q0: Any, c0: Any) -> Tensor:
+def neural_tangent_kernel(layers: Any, q0: Any, c0: Any) -> Tensor:
     """Θ between two inputs of equal norm at every depth, in the limit of infinite width.
 
     A layer with branch kernel B and its slope Ḃ = σ_w² E φ'φ' takes Θ to B + Ḃ Θ, a residual one to
@@ -46,11 +44,11 @@ def neural_tangent_kernel(layers: Iterable[Any], q0: Any, c0: Any) -> Tensor:
     path = [theta]
     for layer in sequence:
         act = layer.act
-        slope = layer.weight * pair_expectation(act.first, act.first, q, q, c, act.kinks)
-        q_next, covariance = layer.length(q), layer.covariance(q, c)
-        branch = layer.branch(covariance) + slope * theta
+        slope = layer.weight * covariance(act, act.first, q, c)
+        q_next, shared = layer.length(q), covariance(act, act.phi, q, c)
+        branch = layer.branch(shared) + slope * theta
         theta = branch if layer.alpha2 is None else theta + layer.alpha2 * branch
-        q, c = q_next, layer.cosine(q, q_next, c, covariance)
+        q, c = q_next, layer.cosine(q, q_next, c, shared)
         path.append(theta)
     return torch.stack(path)
 

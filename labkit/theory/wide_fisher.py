@@ -11,8 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.theory._derivatives import pieces
-from labkit.theory._gaussian import expectation, pair_expectation
-from labkit.theory._kernel_layers import as_number, as_whole, broadcast, jumps, mean_squared_slope
+from labkit.theory._kernel_layers import (
+    as_number,
+    as_whole,
+    broadcast,
+    covariance,
+    jumps,
+    mean_square,
+    mean_squared_slope,
+)
 
 __all__ = ["WideFisher", "wide_fisher"]
 
@@ -104,9 +111,8 @@ def wide_fisher(
     for _ in range(layers):
         q, k = w**2 * forward + b**2, w**2 * overlap + b**2
         cosine = torch.where(q > 0, k / torch.where(q > 0, q, 1.0), 1.0).clamp(-1, 1)
-        forward = expectation(lambda h: act.phi(h) ** 2, q, act.kinks)
-        overlap = pair_expectation(act.phi, act.phi, q, q, cosine, act.kinks)
-        crossed = pair_expectation(act.first, act.first, q, q, cosine, act.kinks)
+        forward, overlap = mean_square(act, q), covariance(act, act.phi, q, cosine)
+        crossed = covariance(act, act.first, q, cosine)
         signals.append((forward, overlap))
         slopes.append((w**2 * mean_squared_slope(act, q), w**2 * crossed))
     kappa_1 = kappa_2 = torch.zeros_like(w)

@@ -167,9 +167,12 @@ class TestEdges:
         assert chi_tot.tolist() == pytest.approx([1, 1, 1], rel=1e-12)
         assert gamma_tot.tolist() == [0, math.inf, math.inf]
 
-    def test_a_jump_has_infinite_chi(self):
-        jet = kernel_jet([(torch.sign, 1.0, 0.0)], 1.0)
+    @pytest.mark.parametrize("phi", [torch.sign, lambda h: torch.tanh(h) + 0.01 * (h > 0.5)])
+    def test_a_jump_has_infinite_chi(self, phi):
+        jet = kernel_jet([(phi, 1.0, 0.0)], 1.0)
         assert [jet.chi.item(), jet.gamma.item()] == [math.inf, math.inf]
+
+    def test_cosines_through_a_jump(self):
         found = correlations([(torch.sign, 1.0, 0.0)], 1.0, 0.3)[1].item()
         assert found == pytest.approx(2 / math.pi * math.asin(0.3), rel=1e-9)
 
@@ -197,6 +200,21 @@ class TestEdges:
         assert jet.q.tolist() == [1.0, math.inf, math.inf]
         assert bool(jet.chi_tot[1:].isnan().all())
         assert bool(correlations([("relu", 1e160, 0.0)] * 2, 1.0, 0.5)[1:].isnan().all())
+
+    def test_growth_beyond_float64_is_inf_whatever_the_activation(self):
+        jet = kernel_jet([(lambda h: h**3, 1.0, 0.1)] * 8, 1.0)
+        assert jet.q[-2:].tolist() == [math.inf, math.inf]
+        assert bool((jet.q[:6] < 1e150).all())
+
+    @pytest.mark.parametrize("q", [1e6, 1e30])
+    def test_huge_lengths(self, q):
+        """tanh is a step there: the cosine is the arcsine law's, Eφ'² falls as 1/√q."""
+        jet = kernel_jet([("tanh", 1.0, 0.0)], q)
+        assert jet.chi.item() == pytest.approx((q / (2 * math.pi)) ** 0.5 * 4 / 3, rel=2e-3)
+        found = correlations([("tanh", 1.0, 0.0)], q, 0.3)[1].item()
+        assert found == pytest.approx(2 / math.pi * math.asin(0.3), rel=2e-3)
+        assert bool(correlations([("tanh", 1.0, 0.0)], 1e70, 0.3)[1].isnan())
+        assert correlations([("relu", 1.0, 0.0)], 1e300, -1.0)[1].item() == pytest.approx(0, abs=1e-15)
 
     def test_tiny_lengths_keep_their_digits(self):
         jet = kernel_jet([("gelu", 2**0.5, 0.0)] * 2, 1e-200)
@@ -236,6 +254,7 @@ class TestBadInput:
         ("layers", "q0", "words"),
         [
             ([], 1.0, "layers is empty"),
+            (None, 1.0, "layers=None is no sequence of layers"),
             (["tanh"], 1.0, r"layers\[0\]='tanh' is no layer; write"),
             ([("tanh", 1.0)], 1.0, "is no layer"),
             ([("tanh", -1.0, 0.0)], 1.0, r"sigma_w of layers\[0\] must be finite and not negative; got -1"),

@@ -148,9 +148,25 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"gamma=0.1 is asked of an activation with kinks, whose C''\(1\) is inf"):
             tailor("relu", gamma=0.1)
 
+    def test_a_scale_that_does_not_matter_stays_moderate(self):
+        """ReLU's input scale is free: none is returned that has run away."""
+        phi = tailor("relu", chi=1.0, q_slope=1.0)
+        assert 1e-6 < phi.input_scale < 2e6
+        found = kernel_numbers(phi)
+        assert [found["chi"], found["q_slope"], found["q"]] == pytest.approx([1, 1, 1], rel=1e-8)
+
+    def test_what_no_constants_reach(self):
+        for wanted in ({"chi": 0.5}, {"chi": 1.0, "gamma": 0.1}):
+            with pytest.raises(ValueError, match="no input_scale"):
+                tailor("linear", **wanted)
+
+    def test_a_negative_bias(self):
+        with pytest.raises(ValueError, match="sigma_b must be finite and not negative; got -1"):
+            kernel_numbers("tanh", -1.0)
+
     def test_below_the_price(self):
         """γ ≥ 3p at χ = 1 for odd φ."""
-        words = r"no input_scale, input_shift found for chi=1, gamma=0.5, p=0.3; nearest were chi=.*price γ ≥ 2"
+        words = r"no input_scale, input_shift found for chi=1, gamma=0.5, p=0.3; nearest were chi=.*γ ≥ 2"
         with pytest.raises(ValueError, match=words):
             tailor("tanh", chi=1.0, p=0.3, gamma=0.5)
 
