@@ -3,6 +3,7 @@
 Checks what a user wrote for a layer, so that everything above computes without a second look.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ class KernelLayer:
         return torch.where(q.isfinite() & q_next.isfinite(), turned, torch.nan)
 
 
+@functools.lru_cache(maxsize=64)
 def jumps(act: Pieces) -> bool:
     """Whether φ itself jumps, so that its derivative has a delta, which no quadrature sees."""
     places = torch.tensor(act.kinks, dtype=torch.float64)

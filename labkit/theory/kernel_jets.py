@@ -21,9 +21,8 @@ __all__ = ["KernelJet", "correlations", "kernel_jet"]
 class KernelJet:
     """Value, slope and curvature of the correlation map C at c = 1, layer by layer and composed.
 
-    C_l(c) is the cosine that leaves layer l between two inputs of equal norm that enter it with cosine c. A product
-    of the χ with the q, `chi_tot * q / q[0]`, is the mean squared gain E|Df u|²/|u|² for u ⊥ x. Unpacks as
-    `chi_tot, gamma_tot = kernel_jet(…)`.
+    C_l(c) is the cosine with which two inputs of equal norm leave layer l if they enter it with cosine c. The mean
+    squared gain E|Df u|²/|u|² for u ⊥ x is `chi_tot * q / q[0]`. Unpacks as `chi_tot, gamma_tot = kernel_jet(…)`.
 
     Attributes:
         q: (L+1, *grid), |h_l|²/n at depths 0 … L; inf past the depth where it leaves float64.

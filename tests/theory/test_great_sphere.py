@@ -70,17 +70,17 @@ class TestForms:
         jet = kernel_jet([("tanh", 1.7, 0.3)] * 5, 1.0)
         torch.testing.assert_close(circle_length(jet) * circle_curvature(jet).sqrt(), math.pi * extrema(jet))
 
-    def test_a_bias_before_the_first_nonlinearity_counts(self):
+    def test_a_bias_before_the_first_nonlinearity_counts(self, critical):
         """A circle of inputs, zeros at every depth at criticality: 2 without bias, fewer with one."""
         for sigma_b, wanted in ((0.3, 1.878), (1.0, 1.637)):
-            sigma_w, q = _critical_tanh(sigma_b)
+            sigma_w, q = critical("tanh", sigma_b)
             layers = [("linear", sigma_w, sigma_b), *[("tanh", sigma_w, sigma_b)] * 3]
             jet = kernel_jet(layers, (q - sigma_b**2) / sigma_w**2)
             assert zeros(jet)[1:].tolist() == pytest.approx([wanted] * 4, abs=1.2e-3)
 
-    def test_counts(self):
+    def test_counts(self, critical):
         assert zeros(kernel_jet([("tanh", 2.5, 0.3)] * 8, 4.0791238753))[-1].item() == pytest.approx(12.63, abs=5e-3)
-        sigma_w, q = _critical_tanh(0.3)
+        sigma_w, q = critical("tanh", 0.3)
         found = extrema(kernel_jet([("tanh", sigma_w, 0.3)] * 16, q))
         assert [found[depth].item() for depth in (1, 4, 16)] == pytest.approx([3.10, 5.14, 9.68], abs=5e-3)
 
@@ -115,26 +115,15 @@ def test_depth_and_width_are_whole_numbers(given):
         relu_extrema(**given)
 
 
-def _critical_tanh(sigma_b: float) -> tuple[float, float]:
-    """σ_w and q* with χ = 1, by bisection on the jet of one layer at σ_w = 1."""
-    low, high = 1e-3, 50.0
-    for _ in range(60):
-        q = (low * high) ** 0.5
-        jet = kernel_jet([("tanh", 1.0, 0.0)], q)
-        variance, slope = jet.q[1].item(), (jet.chi[0] * jet.q[1] / q).item()
-        low, high = (q, high) if q - variance / slope < sigma_b**2 else (low, q)
-    return slope**-0.5, q
-
-
 @pytest.mark.statistical
 class TestNetworks:
-    def test_a_sphere_wrinkles(self):
+    def test_a_sphere_wrinkles(self, critical):
         """n|II|² and n|tr II|² of a great 2-sphere, 16 networks of width 400 and orthogonal weights, by their 2-jets.
 
         Four standard errors, and 4.5 ι l/n for the finite width.
         """
         width, depth, sigma_b = 400, 4, 0.3
-        sigma_w, q = _critical_tanh(sigma_b)
+        sigma_w, q = critical("tanh", sigma_b)
         predicted = kernel_jet([("tanh", sigma_w, sigma_b)] * depth, q)
         generator = torch.Generator().manual_seed(3)
         found = []

@@ -8,28 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import brentq
 from torch.nn import functional as F
 
 from labkit.networks import mlp, resnet
-from labkit.theory._gaussian import expectation, pieces
 from labkit.theory.kernel_jets import correlations, kernel_jet
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "data/reference/kernel_laws.json").read_text())
 TANH = [("tanh", 1.3, 0.2), ("tanh", 0.8, 0.5)]
-
-
-def critical(activation: str, sigma_b: float) -> tuple[float, float]:
-    """σ_w and q* with χ = 1."""
-    act = pieces(activation)
-
-    def ratio(q: float) -> tuple[float, float]:
-        at = torch.tensor(q, dtype=torch.float64)
-        slope = expectation(lambda h: act.first(h) ** 2, at).item()
-        return expectation(lambda h: act.phi(h) ** 2, at).item() / slope, slope
-
-    q = brentq(lambda q: q - ratio(q)[0] - sigma_b**2, 1e-6, 60.0, xtol=1e-14)
-    return ratio(q)[1] ** -0.5, q
 
 
 def close_map(name, weight, bias, alpha, q, c):
@@ -121,7 +106,7 @@ def test_against_autograd_of_the_iterated_map(layers):
 
 class TestKnownValues:
     @pytest.mark.parametrize(("sigma_b", "gamma"), [(0.05, 0.0509138590), (0.3, 0.467), (1.0, 2.25)])
-    def test_critical_tanh(self, sigma_b, gamma):
+    def test_critical_tanh(self, critical, sigma_b, gamma):
         sigma_w, q = critical("tanh", sigma_b)
         jet = kernel_jet([("tanh", sigma_w, sigma_b)] * 3, q)
         assert jet.q.tolist() == pytest.approx([q] * 4, rel=1e-11)

@@ -56,12 +56,9 @@ class TestBounds:
         least = 1 / 1.9 / jet.chi[0] + (jet.p[0] + jet.chi[0] - 1) / jet.chi[0] ** 2
         assert 1 / gap < least
 
-    @pytest.mark.parametrize(
-        ("index", "sigma_b", "wanted"),
-        [(0, 0.05, (6.507, 9.176, 10.351)), (None, 0.3, (47.15, 90.21, 105.88))],
-    )
-    def test_critical_tanh_of_400_layers(self, index, sigma_b, wanted):
-        sigma_w, q = (1.1225390047695751, 0.1536919358212161) if index == 0 else _critical_tanh(sigma_b)
+    @pytest.mark.parametrize(("sigma_b", "wanted"), [(0.05, (6.507, 9.176, 10.351)), (0.3, (47.15, 90.21, 105.88))])
+    def test_critical_tanh_of_400_layers(self, critical, sigma_b, wanted):
+        sigma_w, q = critical("tanh", sigma_b)
         chain = [("tanh", sigma_w, sigma_b)] * 400
         bounds, gap = merging_bounds(kernel_jet(chain, q), 0.0), 1 - correlations(chain, q, 0.0)[-1]
         found = [1 / value - 1 for value in (bounds.upper[-1], gap, bounds.lower[-1])]
@@ -133,8 +130,8 @@ class TestLaws:
         assert ratio.item() == pytest.approx(1, abs=0.08)
 
     @pytest.mark.parametrize(("sigma_b", "gap"), [(0.1, 0.04249), (1.0, 0.00227)])
-    def test_gaps_after_400_critical_layers(self, sigma_b, gap):
-        sigma_w, q = _critical_tanh(sigma_b)
+    def test_gaps_after_400_critical_layers(self, critical, sigma_b, gap):
+        sigma_w, q = critical("tanh", sigma_b)
         found = 1 - correlations([("tanh", sigma_w, sigma_b)] * 400, q, 0.0)[-1]
         assert found.item() == pytest.approx(gap, abs=6e-6)
 
@@ -217,19 +214,17 @@ class TestPrice:
         assert sorted(found) == pytest.approx([0.00052, 0.00062], abs=1e-5)
 
     @pytest.mark.parametrize(("sigma_b", "ratio"), [(0.05, 1.043), (0.3, 1.321), (1.0, 2.275)])
-    def test_critical_tanh(self, sigma_b, ratio):
-        sigma_w, q = _critical_tanh(sigma_b)
+    def test_critical_tanh(self, critical, sigma_b, ratio):
+        sigma_w, q = critical("tanh", sigma_b)
         jet = kernel_jet([("tanh", sigma_w, sigma_b)], q)
         assert (curvature_price(jet) / 3).item() == pytest.approx(ratio, abs=6e-4)
 
-    @given(activation=activation, alpha=st.floats(0.05, 3), sigma_b=st.floats(0, 1), q=st.floats(0.2, 5))
-    def test_a_residual_link_keeps_the_price_of_its_branch(self, activation, alpha, sigma_b, q):
+    @given(activation=activation, alpha=st.floats(0.05, 3), share_of_bias=st.floats(0, 0.9), q=st.floats(0.2, 5))
+    def test_a_residual_link_keeps_the_price_of_its_branch(self, activation, alpha, share_of_bias, q):
         """Where the branch keeps q, the link scales γ, p and χ - 1 alike."""
-        one = kernel_jet([(activation, 1.0, 0.0)], q)
-        sigma_w = ((q + 1e-3) / one.q[1].item()) ** 0.5
-        weight = (q / one.q[1].item()) ** 0.5
-        assert sigma_w > weight
-        branch = (activation, weight, 0.0)
+        sigma_b = share_of_bias * q**0.5
+        sigma_w = ((q - sigma_b**2) / kernel_jet([(activation, 1.0, 0.0)], q).q[1].item()) ** 0.5
+        branch = (activation, sigma_w, sigma_b)
         plain, residual = kernel_jet([branch], q), kernel_jet([(*branch, alpha)], q)
         share = alpha**2 / (1 + alpha**2)
         torch.testing.assert_close(residual.gamma, share * plain.gamma, rtol=1e-10, atol=0)
@@ -244,22 +239,11 @@ class TestPrice:
         assert found[2] == math.inf
 
 
-def _critical_tanh(sigma_b: float) -> tuple[float, float]:
-    """σ_w and q* with χ = 1, by bisection on the jet of one layer at σ_w = 1."""
-    low, high = 1e-3, 50.0
-    for _ in range(60):
-        q = (low * high) ** 0.5
-        jet = kernel_jet([("tanh", 1.0, 0.0)], q)
-        variance, slope = jet.q[1].item(), (jet.chi[0] * jet.q[1] / q).item()
-        low, high = (q, high) if q - variance / slope < sigma_b**2 else (low, q)
-    return slope**-0.5, q
-
-
 @pytest.mark.statistical
-def test_networks_stay_between_the_bounds():
+def test_networks_stay_between_the_bounds(critical):
     """The cosine of two inputs through 24 networks of width 300, within 4 standard errors of both bounds."""
     width, depth = 300, 12
-    sigma_w, q = _critical_tanh(0.3)
+    sigma_w, q = critical("tanh", 0.3)
     x = torch.zeros(2, width)
     x[0, 0], x[1, 1] = (width * q) ** 0.5, (width * q) ** 0.5
     frame = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(0)))[0]

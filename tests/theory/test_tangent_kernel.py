@@ -120,9 +120,7 @@ def test_networks_have_this_kernel():
         frame = torch.linalg.qr(torch.randn(width, 2, generator=generator).double())[0].T * width**0.5
         points = torch.stack([frame[0], c0 * frame[0] + (1 - c0**2) ** 0.5 * frame[1]])
         sizes = [width] * (depth + 1) + [1]
-        weights = [
-            nn.Parameter(torch.randn(b, a, generator=generator).double()) for a, b in itertools.pairwise(sizes)
-        ]
+        weights = [nn.Parameter(torch.randn(b, a, generator=generator).double()) for a, b in itertools.pairwise(sizes)]
         biases = [nn.Parameter(torch.randn(b, generator=generator).double()) for b in sizes[1:]]
         gradients = []
         for x in points:
