@@ -13,8 +13,8 @@ from labkit.theory._gaussian import Pieces, hermite_coefficients, joint_expectat
 
 __all__ = ["Settled", "follow_correlation", "settle"]
 
-_TERMS = 192  # of the series; with kinks a few less
-_TERMS_KINKED = 128
+_TERMS = (192, 768)  # of the series: more where fewer are not enough
+_TERMS_KINKED = (128,)  # each is an integral of its own
 _TAIL = 2e-13  # of the series, beyond which integrals take over
 _STEPS = 100
 
@@ -24,6 +24,10 @@ class Settled(NamedTuple):
 
     c: Tensor
     deficit: Tensor
+
+    def put(self, cells: Tensor, part: "Settled") -> "Settled":
+        """A copy with `part` at `cells`."""
+        return Settled(self.c.index_put((cells,), part.c), self.deficit.index_put((cells,), part.deficit))
 
 
 @torch.no_grad()
@@ -38,22 +42,32 @@ def settle(pieces: Pieces, q: Tensor, weight: Tensor, bias: Tensor, slope: Tenso
         slope: C'(1) = χ₁, > 1 where nothing is lost.
         loss: 1 - C(1) ≥ 0, positive with dropout.
     """
-    count = _TERMS_KINKED if pieces.kinks else _TERMS
+    found = Settled(torch.ones_like(q), torch.zeros_like(q))
+    slow = torch.arange(len(q), device=q.device)
+    for count in _TERMS_KINKED if pieces.kinks else _TERMS:
+        part, done = _by_series(pieces, count, *(value[slow] for value in (q, weight, bias, slope, loss)))
+        found = found.put(slow, part)
+        slow = slow[~done]
+        if not len(slow):
+            return found
+    return found.put(slow, _by_integrals(pieces, found.c[slow], q[slow], weight[slow], loss[slow]))
+
+
+def _by_series(
+    pieces: Pieces, count: int, q: Tensor, weight: Tensor, bias: Tensor, slope: Tensor, loss: Tensor
+) -> tuple[Settled, Tensor]:
+    """c* from `count` terms, and whether they are enough; where not, c is above c*."""
     powers = hermite_coefficients(pieces.phi, q, pieces.kinks, count).square_() * (weight / q)[:, None]
     powers[:, 0] += bias / q
     beyond = (1 - loss - powers.sum(1)).clamp(min=0)
     # (C(1) - C(c)) / (1 - c) = Σ_j c^j Σ_{k>j} powers_k
     series = (powers.flip(1).cumsum(1).flip(1) - powers + beyond[:, None]).T.contiguous()
     rest = (slope - series.sum(0)).clamp(min=0)
-    settled = _by_series(series, loss)
-    slow = (settled.c**count * rest > _TAIL).nonzero()[:, 0]
-    if len(slow):
-        direct = _by_integrals(pieces, settled.c[slow], q[slow], weight[slow], loss[slow])
-        settled = Settled(*(whole.index_put((slow,), part) for whole, part in zip(settled, direct, strict=True)))
-    return settled
+    found = _newton(series, loss)
+    return found, found.c**count * rest <= _TAIL
 
 
-def _by_series(series: Tensor, loss: Tensor) -> Settled:
+def _newton(series: Tensor, loss: Tensor) -> Settled:
     """Newton from c = 0 on the convex C(c) - c = (1-c)(1-g(c)) - loss, which it approaches from one side."""
     c, deficit = torch.zeros_like(loss), torch.zeros_like(loss)
     active = torch.arange(len(loss), device=loss.device)

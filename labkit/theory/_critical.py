@@ -108,7 +108,7 @@ def critical_line(activation: object, sigma_b: object) -> Tensor:
     sigma_w = line.widths(given.reshape(-1)).reshape(given.shape)
     if given.numel() and sigma_w.isnan().all():
         ends = ", ".join(f"{end:.4g}" for end in half_stable_ends(activation).sigma_b.tolist())
-        where = f"its critical line begins at sigma_b = {ends}" if ends else "pass sigma_b = 0, or another activation"
+        where = f"its critical line begins near sigma_b = {ends}" if ends else "pass sigma_b = 0, or another activation"
         raise ValueError(
             f"activation={activation!r} has no critical sigma_w for sigma_b from {float(given.min()):g} to "
             f"{float(given.max()):g}; {where}."

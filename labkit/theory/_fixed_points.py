@@ -13,9 +13,11 @@ from labkit.theory._gaussian import Pieces, expectation
 
 __all__ = ["FixedPoints", "Lengths", "find_fixed_points", "follow"]
 
+_LARGE, _RESOLVED = 400.0, 1e-9  # lengths where quadrature is checked, and its relative error allowed
 _DEAD = 1e-13  # relative size of V(q) - q below which its sign is rounding
 _CRITICAL = 1e-12  # slopes this near to 1 are 1
 _FLAT = 1e-9  # |φ(0)| beyond which the slope of V has rounding of its own near q = 0
+_ULP = 2.0**-52
 _STEPS = 100  # of Newton; halving alone needs about 60
 _AT_ONCE = 2**18  # signs looked at together
 
@@ -59,7 +61,7 @@ class Lengths:
         self._pieces = pieces
         zero = torch.zeros(1, dtype=torch.float64)
         self.vanishes = bool(pieces.phi(zero).abs() == 0)  # φ(0) = 0: lengths may be zero for ever
-        self._least = 1e-200 if bool(pieces.phi(zero).abs() < _FLAT) else 1e-10
+        self._least = 1e-200 if bool(pieces.phi(zero).abs() < _FLAT) else 1e-12
 
     def mean(self, q: Tensor) -> Tensor:
         """M(q)."""
@@ -67,15 +69,31 @@ class Lengths:
 
     def slope(self, q: Tensor) -> Tensor:
         """M'(q) = E u φ(u) φ'(u) / q, kinks or not."""
-        phi, first = self._pieces.phi, self._pieces.first
+        return self.both(q)[1]
+
+    def both(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """M(q) and M'(q) from one pass."""
+
+        def moments(u: Tensor) -> Tensor:
+            value, pull, *_ = torch.func.vjp(self._pieces.phi, u)
+            return torch.stack([value * value, u * pull(value)[0]])
+
         q = q.clamp(min=self._least)
-        return expectation(lambda u: u * phi(u) * first(u), q, self._pieces.kinks) / q
+        mean, slope = expectation(moments, q, self._pieces.kinks)
+        return mean, slope / q
+
+    def resolved(self, q: Tensor) -> Tensor:
+        """Whether twice as many nodes give the same M(q): φ may oscillate too fast at a large length."""
+        if not (q > _LARGE).any():
+            return torch.ones_like(q, dtype=torch.bool)
+        finer = expectation(lambda u: self._pieces.phi(u) ** 2, q, self._pieces.kinks, refine=2)
+        return (finer - self.mean(q)).abs() <= _RESOLVED * finer
 
     def table(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """q, M(q) and M'(q), each (n,), from 1e-30 to 1e30, up to where φ² overflows."""
-        spans = ((-30, -5, 200), (-5, 5, 500), (5, 30, 200))
+        spans = ((-30, -5, 100), (-5, 5, 250), (5, 30, 100))
         q = torch.cat([torch.logspace(*span, dtype=torch.float64, device=device)[:-1] for span in spans])
-        mean, slope = self.mean(q), self.slope(q)
+        mean, slope = self.both(q)
         last = int((mean.isfinite() & slope.isfinite()).long().cumprod(0).sum())
         return q[:last], mean[:last], slope[:last]
 
@@ -88,7 +106,7 @@ def find_fixed_points(lengths: Lengths, gain: Tensor, bias: Tensor) -> Found:
     table = lengths.table(gain.device)
     cells = max(1, _AT_ONCE // len(table[0]))
     scans = [_scan(lengths, a, b, table) for a, b in zip(gain.split(cells), bias.split(cells), strict=True)]  # type: ignore[no-untyped-call]
-    starts = torch.arange(0, len(gain), cells).tolist()
+    starts = range(0, max(len(gain), 1), cells)
     cell = torch.cat([scan.cell + start for scan, start in zip(scans, starts, strict=True)])
     low, high, rising, touch = (torch.cat([getattr(s, name) for s in scans]) for name in _Scan._fields[1:5])
     q = torch.where(touch, low, _polish(lengths, gain[cell], bias[cell], low, high, rising))
@@ -104,7 +122,7 @@ def find_fixed_points(lengths: Lengths, gain: Tensor, bias: Tensor) -> Found:
     stable = torch.cat([(first <= 0)[extra], stable])
     diverges = torch.cat([s.last for s in scans]) > 0
     points = _padded(len(gain), cell, q, slope, stable)
-    return Found(FixedPoints(*(value.reshape(*grid, -1) for value in points)), diverges.reshape(grid))
+    return Found(FixedPoints(*(value.reshape(*grid, value.shape[-1]) for value in points)), diverges.reshape(grid))
 
 
 class _Scan(NamedTuple):
@@ -147,14 +165,14 @@ def _hidden(
 ) -> tuple[Tensor, ...]:
     """Brackets of pairs of fixed points between two neighbours of the table, where V - q turns around near zero."""
     q, _, slope = table
-    width = q[1:] / q[:-1] - 1
-    tilt = gain[:, None] * slope - 1
-    same = (sign[:, 1:] == sign[:, :-1]) & (sign[:, 1:] != 0)
-    turns = (tilt[:, :-1] * sign[:, :-1] < 0) & (tilt[:, 1:] * sign[:, 1:] > 0)
-    near = excess[:, :-1].abs() <= width * tilt[:, :-1].abs() + width * tilt[:, 1:].abs()
-    cell, left = (same & turns & near).nonzero(as_tuple=True)
+    away = (gain[:, None] * slope - 1) * sign  # whether V leaves the diagonal
+    turns = (away[:, :-1] < 0) & (away[:, 1:] > 0) & (sign[:, 1:] == sign[:, :-1])
+    cell, left = turns.nonzero(as_tuple=True)
+    reach = (q[left + 1] / q[left] - 1) * (away[cell, left].abs() + away[cell, left + 1])
+    near = excess[cell, left].abs() <= reach
+    cell, left = cell[near], left[near]
     low, high = q[left], q[left + 1]
-    outer, begin = (low, high), tilt[cell, left]
+    outer, begin = (low, high), gain[cell] * slope[left] - 1
     for _ in range(60 if len(cell) else 0):
         middle = (low + high) / 2
         ahead = (gain[cell] * lengths.slope(middle) - 1) * begin > 0
@@ -179,16 +197,18 @@ def _polish(lengths: Lengths, gain: Tensor, bias: Tensor, low: Tensor, high: Ten
         if not len(active):
             break
         q, a, b = root[active], gain[active], bias[active]
-        excess = a * lengths.mean(q) + b - q
+        mean, slope = lengths.both(q)
+        excess, tilt = a * mean + b - q, a * slope - 1
         above = excess * side[active] < 0
         low[active] = torch.where(above, low[active], q)
         high[active] = torch.where(above, q, high[active])
-        newton = q - excess / (a * lengths.slope(q) - 1)
+        newton = q - excess / tilt
         inside = (newton >= low[active]) & (newton <= high[active])
         new = torch.where(inside, newton, (low[active] + high[active]) / 2)
         root[active] = new
-        active = active[(new - q).abs() > 4e-16 * new]
-    return root
+        exact = torch.where(inside, (_ULP * tilt.abs()).sqrt(), _ULP)  # a Newton step squares the error
+        active = active[(new - q).abs() > exact * new]
+    return torch.where(lengths.resolved(root), root, torch.nan)
 
 
 def _padded(cells: int, cell: Tensor, q: Tensor, slope: Tensor, stable: Tensor) -> tuple[Tensor, ...]:
@@ -215,5 +235,6 @@ def follow(lengths: Lengths, q: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     safe = torch.where(moves, q.detach(), 1.0)
     new = safe
     for _ in range(2):
-        new = new - (gain * lengths.mean(new) + bias - new) / (gain * lengths.slope(new) - 1)
+        mean, slope = lengths.both(new)
+        new = new - (gain * mean + bias - new) / (gain * slope - 1)
     return torch.where(moves, safe + (new - new.detach()), q)

@@ -47,7 +47,7 @@ def expectation(function: Elementwise, q: object, kinks: tuple[float, ...] = (),
     above. Relative error about 1e-13 for functions of u = √q z that vary on the scale of 1, at any q.
 
     Args:
-        function: vectorised and elementwise.
+        function: vectorised and elementwise; what it puts into leading axes stays there.
         q: variances ≥ 0 of any shape.
         kinks: where f, or one of its first three derivatives, jumps.
         refine: multiplies the number of nodes, for tests.
@@ -57,8 +57,8 @@ def expectation(function: Elementwise, q: object, kinks: tuple[float, ...] = (),
         function closes over (its derivative in q reads 0 at q = 0).
 
     Example:
-        >>> expectation(torch.square, torch.tensor([0.0, 1.0, 4.0]))
-        tensor([0., 1., 4.], dtype=torch.float64)
+        >>> expectation(torch.square, [0.5, 1.5]).round(decimals=12)
+        tensor([0.5000, 1.5000], dtype=torch.float64)
     """
     given = _float64(q)
     flat = given.reshape(-1)
@@ -68,7 +68,8 @@ def expectation(function: Elementwise, q: object, kinks: tuple[float, ...] = (),
         root = _root(part, kinks)[:, None]
         z, weights = rule.nodes(rule.breaks(root))
         found.append((weights * function(root * z)).sum(-1))
-    return torch.where(flat.isfinite(), torch.cat(found), torch.nan).reshape(given.shape)
+    means = torch.where(flat.isfinite(), torch.cat(found, -1), torch.nan)
+    return means.reshape(means.shape[:-1] + given.shape)
 
 
 def pair_expectation(
@@ -169,10 +170,14 @@ def _joint(function: Joint, q1: Tensor, q2: Tensor, c: Tensor, kinks: tuple[floa
     spread = torch.where(s > 0, s, _TINY)
     smoothed = rule.breaks(root2, slant, window=_WINDOW * s / slant.abs())
     z1, weights1 = rule.nodes(torch.cat([rule.breaks(root1), smoothed], -1))
-    shift = (c * z1)[..., None]
-    z2, weights2 = rule.nodes(rule.breaks(root2[..., None], spread[..., None], shift))
-    values = function((root1 * z1)[..., None], root2[..., None] * (shift + s[..., None] * z2))
-    return (weights1 * (weights2 * values).sum(-1)).sum(-1)
+    total = torch.zeros_like(c[:, 0])
+    count = math.ceil(len(c) * rule.size(1) * rule.size(2) / (4 * _AT_ONCE))  # panels multiply with log q
+    for z, weights in zip(z1.chunk(max(1, count), -1), weights1.chunk(max(1, count), -1), strict=True):
+        shift = (c * z)[..., None]
+        z2, weights2 = rule.nodes(rule.breaks(root2[..., None], spread[..., None], shift))
+        values = function((root1 * z)[..., None], root2[..., None] * (shift + s[..., None] * z2))
+        total = total + (weights * (weights2 * values).sum(-1)).sum(-1)
+    return total
 
 
 def _parts(values: Tensor, size: int) -> tuple[Tensor, ...]:

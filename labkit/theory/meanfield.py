@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from labkit.theory._arguments import between, check_depth, grid
 from labkit.theory._correlations import Settled, follow_correlation, settle
 from labkit.theory._critical import CriticalPoints, critical_line, critical_points, half_stable_ends
 from labkit.theory._fixed_points import FixedPoints, Found, Lengths, find_fixed_points, follow
@@ -70,7 +71,7 @@ class MeanField:
     """Signal propagation in an infinitely wide network (Poole et al. 2016; Schoenholz et al. 2017).
 
     Everything is computed when first asked and then kept. Fixed points are differentiated implicitly, so derivatives of
-    any property in σ_w and σ_b come by `backward` or `torch.func.grad` (not under `vmap`).
+    any property in σ_w, σ_b and parameters of φ come by `backward` or `torch.func.grad` (not under `vmap`).
 
     Args:
         activation: a name from `labkit.theory.activations`, or any elementwise callable.
@@ -93,7 +94,7 @@ class MeanField:
 
     def __init__(self, activation: object, sigma_w: object, sigma_b: object, *, keep: float = 1.0) -> None:
         self._pieces = pieces(activation)
-        self.sigma_w, self.sigma_b = _grid(sigma_w, sigma_b)
+        self.sigma_w, self.sigma_b = grid(sigma_w, sigma_b)
         if not isinstance(keep, int | float) or not 0 < keep <= 1:
             raise ValueError(f"keep={keep!r} is no probability of keeping a unit; pass a number in (0, 1].")
         self.keep = float(keep)
@@ -103,7 +104,7 @@ class MeanField:
     # lengths
 
     def _given_q(self, q: object, name: str) -> Tensor:
-        return _between(name, q, 0.0, torch.inf, self.sigma_w)
+        return between(name, q, 0.0, torch.inf, self.sigma_w)
 
     def q_map(self, q: object) -> Tensor:
         """V(q) = σ_w² E φ(√q z)²/ρ + σ_b², the length after one more layer; q ≥ 0 broadcasts with the grid."""
@@ -115,7 +116,7 @@ class MeanField:
 
     def q_trajectory(self, q0: object, depth: int) -> Tensor:
         """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid."""
-        _check_depth(depth)
+        check_depth(depth)
         start = self._given_q(q0, "q0")
         q = [start.expand_as(start + self.sigma_w)]
         for _ in range(depth):
@@ -135,8 +136,9 @@ class MeanField:
     def q_star(self) -> Tensor:
         """The smallest stable fixed point of V.
 
-        inf where there is none and q diverges, nan where none is stable yet q stays bounded. Where every q is fixed
-        (ReLU at σ_w² = 2 without bias) it is 1, which stands for all.
+        inf where there is none and q diverges; nan where none is stable yet q stays bounded, and where φ oscillates too
+        fast to be integrated at such a length. Where every q is fixed (ReLU at σ_w² = 2 without bias) it is 1, which
+        stands for all.
         """
         points, diverges = self._found
         stable = torch.where(points.stable, points.q, torch.inf)
@@ -220,22 +222,22 @@ class MeanField:
 
         At q* = 0 and inf the map in the limit, of normalised correlations.
         """
-        c, q = _between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        c, q = between("c", c, -1.0, 1.0, self.sigma_w), self._inner
         shared = pair_expectation(self._pieces.phi, self._pieces.phi, q, q, c, self._pieces.kinks)
         return (self._weight * shared + self._bias) / self.q_map(q)
 
     def c_map_slope(self, c: object) -> Tensor:
         """C'(c) = σ_w² E φ'(u₁) φ'(u₂) at length q*; at c = 1 this is χ₁."""
-        c, q = _between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        c, q = between("c", c, -1.0, 1.0, self.sigma_w), self._inner
         shared = pair_expectation(self._pieces.first, self._pieces.first, q, q, c, self._pieces.kinks)
         return self._weight * shared * (q / self.q_map(q))
 
     def c_trajectory(self, c0: object, depth: int, q0: object | None = None) -> Tensor:
         """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid)."""
-        _check_depth(depth)
+        check_depth(depth)
         phi, kinks = self._pieces.phi, self._pieces.kinks
         q = self._inner if q0 is None else self._given_q(q0, "q0")
-        start = _between("c0", c0, -1.0, 1.0, self.sigma_w)
+        start = between("c0", c0, -1.0, 1.0, self.sigma_w)
         c = [start.expand_as(start + q + self.sigma_w)]
         for _ in range(depth):
             after = self.q_map(q)
@@ -249,11 +251,15 @@ class MeanField:
         """c* and 1 - C'(c*)."""
         q, chi_1 = self.q_star, self.chi_1
         alive = q.isfinite() & (q > 0)
-        lost = (1 - self.keep) * (self._weight / self.keep) * self._lengths.mean(torch.where(alive, q, 1.0))
+        lost = torch.zeros_like(q)  # q* (1 - C(1)): what two masks do not share
+        if self.keep < 1:
+            lost = (1 - self.keep) * (self._weight / self.keep) * self._lengths.mean(torch.where(alive, q, 1.0))
         moves = alive & ((lost > 0) | (chi_1 > 1 + CRITICAL))
-        ends = [1.0 if self._bends(place) else torch.nan for place in (_ZERO, _INFINITY)]
+        ends = [1.0 if self.keep == 1 and self._bends(place) else torch.nan for place in (_ZERO, _INFINITY)]
         c = torch.where(q == 0, ends[0], torch.where(q.isinf(), ends[1], torch.nan)).double()
         c, deficit = torch.where(alive, 1.0, c), torch.where(alive, 1 - chi_1, 1 - c)
+        if self._is_linear:  # a critical linear network keeps every correlation
+            c = torch.where(alive & ((chi_1 - 1).abs() <= CRITICAL), torch.nan, c)
         if not moves.any():
             return Settled(c, deficit)
         cells = [value[moves] for value in (q, self._weight, self._bias, chi_1, lost / q)]
@@ -267,8 +273,8 @@ class MeanField:
         """The correlation that two inputs settle at: 1 up to criticality, below it in chaos and with dropout.
 
         nan at q* = 0 where φ is smooth at 0, for the map turns linear as q → 0 and what c ends at depends on where it
-        began; nan too where q diverges and φ is asymptotically linear. Where φ bends at 0, or at infinity, as ReLU does
-        at both, it is 1.
+        began; nan too in a critical linear network, and where q diverges and φ is asymptotically linear. Where φ bends
+        at 0, or at infinity, as ReLU does at both, it is 1 (nan with dropout).
         """
         return self._settled.c
 
@@ -295,7 +301,7 @@ class MeanField:
         Raises:
             ValueError: for a depth below 1, and with dropout, whose masks tear the circle.
         """
-        _check_depth(depth)
+        check_depth(depth)
         if self.keep < 1:
             raise ValueError(f"keep={self.keep}, but a circle under random masks is no curve; pass keep=1.")
         q = torch.where(self.q_star.isfinite() & (self.q_star > 0), self.q_star, torch.nan)
@@ -307,7 +313,14 @@ class MeanField:
 
     @property
     def _tracked(self) -> bool:
-        return torch.is_grad_enabled() and (self.sigma_w.requires_grad or self.sigma_b.requires_grad)
+        """Whether derivatives are wanted, in σ or in parameters of φ."""
+        learned = self._pieces.phi(torch.ones(1, dtype=torch.float64)).requires_grad
+        return torch.is_grad_enabled() and (learned or self.sigma_w.requires_grad or self.sigma_b.requires_grad)
+
+    @property
+    def _is_linear(self) -> bool:
+        slopes = self._pieces.first(torch.linspace(-5, 5, 12, dtype=torch.float64))
+        return bool(((slopes - slopes[0]).abs() <= 1e-12 * slopes[0].abs()).all())
 
     @functools.cached_property
     def _inner(self) -> Tensor:
@@ -321,60 +334,15 @@ class MeanField:
         finite = expectation(function, torch.where(q.isinf(), 1.0, q), self._pieces.kinks)
         if not q.isinf().any():
             return finite
-        limit = expectation(function, torch.full_like(self.sigma_w[..., :0].sum(), 1e30), self._pieces.kinks)
+        limit = expectation(function, self.sigma_w.new_tensor(1e30), self._pieces.kinks)
         return torch.where(q.isinf(), limit, finite)
 
     def _bends(self, length: float) -> bool:
         """Whether φ is about a·u on one side and b·u on the other, a ≠ b, at states of this squared length."""
         u = length**0.5 * torch.tensor([1.0, 2.0, -1.0, -2.0], dtype=torch.float64)
         slopes = self._pieces.first(u)
-        straight = torch.allclose(slopes[::2], slopes[1::2], rtol=1e-5, atol=1e-5)
+        straight = bool(slopes.isfinite().all()) and torch.allclose(slopes[::2], slopes[1::2], rtol=1e-5, atol=1e-5)
         return straight and bool((slopes[0] - slopes[2]).abs() > 1e-5)
-
-
-def _grid(sigma_w: object, sigma_b: object) -> tuple[Tensor, Tensor]:
-    """Both as float64 tensors of the grid's shape, refused unless finite and ≥ 0."""
-    given = []
-    for name, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b)):
-        tensor = _real(name, value)
-        if not (tensor.isfinite() & (tensor >= 0)).all():
-            worst = tensor[~(tensor.isfinite() & (tensor >= 0))][0]
-            raise ValueError(f"{name} holds {float(worst.detach()):g}; a standard deviation must be finite and ≥ 0.")
-        given.append(tensor)
-    first, second = given
-    try:
-        zero = 0 * first.detach() + 0 * second.detach()
-    except RuntimeError:
-        raise ValueError(
-            f"sigma_w of shape {tuple(first.shape)} and sigma_b of shape {tuple(second.shape)} do not broadcast to one "
-            "grid; give one of them a trailing axis of length 1."
-        ) from None
-    return first + zero, second + zero
-
-
-def _real(name: str, value: object) -> Tensor:
-    try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be a number or a tensor of numbers, not a {type(value).__name__}.") from None
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must hold real numbers, not {tensor.dtype}.")
-    return tensor.to(torch.float64)
-
-
-def _between(name: str, value: object, least: float, most: float, like: Tensor) -> Tensor:
-    """A tensor on the device of `like`, refused where outside [least, most]."""
-    tensor = _real(name, value).to(like.device)
-    outside = (tensor < least) | (tensor > most)
-    if outside.any():
-        allowed = f"in [{least:g}, {most:g}]" if most < torch.inf else f"≥ {least:g}"
-        raise ValueError(f"{name} holds {float(tensor[outside][0].detach()):g}; it must be {allowed}.")
-    return tensor
-
-
-def _check_depth(depth: object) -> None:
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"depth={depth!r} is no number of layers; pass a whole number from 1.")
 
 
 def _depth_scale(deficit: Tensor) -> Tensor:
