@@ -23,6 +23,8 @@ _NODES = 20  # a panel
 _ROUNDS = 15  # of halving
 _TOLERANCE = 1e-10  # of the mass of a panel
 _NOISE = 1e-14
+_FAINT = 1e-11
+_DEEP = -30.0  # of log λ: what curved activations leave beyond is not told apart
 _REST = 1e-13  # of the mass, below which a tail to λ = 0 is not followed
 _FAR = 45.0  # in log u: what lies as far beyond all poles has no mass left
 _ABOVE = 1e-150  # the real axis, from above
@@ -54,7 +56,7 @@ def angle(form: Form, t: Tensor, guess: Tensor | None = None) -> Tensor:
     low, high = torch.zeros_like(t), torch.full_like(t, math.pi)
     theta = (high / 2 if guess is None else guess).clamp(1e-12, math.pi - 1e-12)
     active = torch.arange(len(t))
-    for _ in range(100):
+    for _ in range(60):
         place = form.at(torch.complex(t[active], theta[active]))
         excess, rate = place.log_value.imag, place.slope.real
         here = theta[active]
@@ -62,7 +64,7 @@ def angle(form: Form, t: Tensor, guess: Tensor | None = None) -> Tensor:
         high[active] = torch.where(excess > 0, high[active], here)
         step = here - excess / rate
         inside = (step > low[active]) & (step < high[active])
-        done = ((step - here).abs() <= 2 * _EPS * here) | (excess.abs() <= _EPS * here)
+        done = ((step - here).abs() <= 2 * _EPS * here) | (excess.abs() <= 8 * _EPS * here)
         following = torch.where(inside, step, (low[active] + high[active]) / 2)
         theta[active] = torch.where(done, here, following)
         active = active[~done & (following != here)]
@@ -137,8 +139,10 @@ def lay(form: Form, intervals: list[tuple[float, float]], floor: float) -> list[
     """
     found = []
     for low, high in intervals:
-        end = _tail(form, low, floor) if high == math.inf else high
-        found.append(_lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=high < math.inf))
+        end = high if high < math.inf else _tail(form, low, floor)
+        if not form.exact:
+            end = _thin(form, low, end, floor)
+        found.append(_lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=high < math.inf and end == high))
     return found
 
 
@@ -160,6 +164,14 @@ def _tail(form: Form, low: float, floor: float) -> float:
     return low + step
 
 
+def _thin(form: Form, low: float, high: float, floor: float) -> float:
+    """Where on the way down nothing is left to follow of a density that fades without an edge."""
+    t = low + (high - low) * torch.linspace(0, 1, 402, dtype=torch.float64)[1:-1] ** 3
+    place = form.at(torch.complex(t, angle(form, t)))
+    thick = (place.one_plus_w.imag * (high - low) > _FAINT) & (place.log_value.real > floor)
+    return float(t[min(int(thick.nonzero()[-1, 0]) + 1, len(t) - 1)])
+
+
 def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> Nodes:
     rule, gauss = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
     length = high - low
@@ -179,8 +191,8 @@ def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> N
         return theta, mass_above(form, t, theta)
 
     (left_theta, left_mass), (right_theta, right_mass) = edge(left), edge(right)
-    below = 1 - form.zero_mass - float(right_mass[-1]) if not closed else 0.0
-    tolerance = max(_TOLERANCE * (1 - form.zero_mass), _NOISE)
+    below = 1 - form.zero_mass - float(right_mass[-1]) if form.exact and not closed else 0.0
+    tolerance = max(_TOLERANCE * (1 - form.zero_mass), _NOISE) if form.exact else math.inf
     for _ in range(_ROUNDS):
         half = (right - left)[:, None] / 2
         x = left[:, None] + half * (1 + rule)
@@ -206,4 +218,8 @@ def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> N
         finished.append(tuple(values[wrong].flatten() for values in kept))
     x, *values = (torch.cat(parts) for parts in zip(*finished, strict=True))
     order = x.argsort()
-    return Nodes(*(value[order] for value in values), below=below)
+    t, theta, log_value, density, weight = (value[order] for value in values)
+    followed = float((density * weight).sum()) + sum(mass for _, mass in form.atoms)
+    if not form.exact and float(log_value[-1]) < _DEEP:
+        below = 1 - form.zero_mass - followed
+    return Nodes(t, theta, log_value, density, weight, below)

@@ -1,7 +1,10 @@
 r"""Spectral laws as analytic functions: the eigenvalue λ of JJᵀ, as a function of one complex variable.
 
 Every law here is λ = e^{v(u)} / u, with v analytic off the positive axis and mapping the upper half-plane into itself; that is what makes
-the boundary curve of `_spectral_curve` unique. The moment series w = λ G(λ) - 1 is a function of u too.
+the boundary curve of `_spectral_curve` unique. The moment series w = λ G(λ) - 1 is a function of u too. Each form says, besides `at` and
+`primitive`: `zero_mass`, the atom at 0; `atoms`, the others as (log λ, mass); `domains`, intervals of real s where v is real and its slope
+convex, so that the support has its gaps there; `breaks`, real s where the density may be sharp; `to_zero`, whether the support reaches λ = 0
+even where it is too thin to be followed; `exact`, whether `primitive` is so beside the support too; `log_mean` and `relative_variance` of λ.
 """
 
 import math
@@ -9,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,34 +39,6 @@ class Place(NamedTuple):
     one_plus_w: Tensor
 
 
-class Form(Protocol):
-    """One law of λ, whatever it is made of.
-
-    Attributes:
-        zero_mass: the atom at λ = 0.
-        atoms: the others, as pairs (log λ, mass).
-        domains: intervals of real s that may lie outside the support: v is real there, and its slope convex.
-        breaks: real s in the support where the density may be sharp.
-        to_zero: whether the support reaches λ = 0, even where its last piece is too thin to be followed.
-        log_mean: log of the first moment.
-        relative_variance: the variance over the first moment squared.
-    """
-
-    zero_mass: float
-    atoms: tuple[tuple[float, float], ...]
-    domains: tuple[tuple[float, float], ...]
-    breaks: tuple[float, ...]
-    to_zero: bool
-    log_mean: float
-    relative_variance: float
-
-    def at(self, s: Tensor) -> Place:
-        """Log λ, its slope and w at (N,) complex points."""
-
-    def primitive(self, s: Tensor) -> Tensor:
-        """∫ w d log λ, (N,) complex; minus its imaginary part over π is the mass above λ."""
-
-
 @dataclass(frozen=True)
 class ExponentialLimit:
     """λ = (1 + w)/w · exp(shift + rate·w): the smooth class of deep orthogonal networks (shift 0), and residual ones."""
@@ -75,6 +50,7 @@ class ExponentialLimit:
     domains = ((-math.inf, 0.0), (0.0, math.inf))
     breaks = ()
     to_zero = False
+    exact = True
 
     @property
     def relative_variance(self) -> float:
@@ -103,6 +79,7 @@ class BernoulliLimit:
     domains = ((-math.inf, math.inf),)
     breaks = ()
     to_zero = False
+    exact = True
 
     @property
     def atoms(self) -> tuple[tuple[float, float], ...]:
@@ -161,6 +138,11 @@ class FreeProduct:
         return () if self.slopes.finite else tuple(place for place, _ in self._heavy)
 
     @property
+    def exact(self) -> bool:
+        """For a law of few slopes."""
+        return self.slopes.finite
+
+    @property
     def to_zero(self) -> bool:
         """Where slopes come as near to 0 as one likes."""
         return not self.slopes.bounded
@@ -209,6 +191,10 @@ class FreeProduct:
             inverse = self._gaps(part).reciprocal()
             sums.append(torch.cat([inverse @ weight[:, :3], inverse.square() @ weight[:, 1:]], 1))
         rest, one_plus_psi, psi_over_u, *squared = torch.cat(sums).unbind(1)
+        if law.panels is not None:
+            miss, rate = law.panels.miss(s)
+            rest, one_plus_psi, psi_over_u = rest + miss * (1 - 1 / u), one_plus_psi + miss, psi_over_u + miss / u
+            squared = [squared[0] + miss + rate, squared[1] + rate / u, squared[2] + (rate - miss) / u.square()]
         # the derivative of log η/u is a variance, of D²/(1 - uD²) or of 1/(1 - uD²): near a pole and far from all of
         # them sums that nearly cancel would lose it
         variance = torch.where(
@@ -264,6 +250,9 @@ class FreeProduct:
 
     def _psi(self, s: Tensor) -> Tensor:
         return (self._gaps(s).reciprocal() @ self.slopes.weight) - 1
+
+
+Form = FreeProduct | ExponentialLimit | BernoulliLimit
 
 
 def crossing(function: Callable[[Tensor], Tensor], low: float, high: float) -> float:

@@ -6,18 +6,23 @@ Constant slopes give atoms with their exact probability, everything else the nod
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from labkit.theory._derivatives import pieces
+from labkit.theory._spectral_poles import Panels, rule
 from labkit.theory.activations import Activation
 
 __all__ = ["Slopes", "slopes"]
 
 _REACH = 8.5  # standard deviations: 2e-17 of the mass lies beyond
-_NODES = 16  # a panel
+_LONGEST = 0.4  # panels, in z
+_LONGEST_H = 1.0  # and in h
+_GRADES = 6  # halvings towards an extremum or kink
+_DEEP = 24  # towards a zero of φ'
+_SAMPLES = 1025
 _SPECK = 1e-65  # of the largest slope: smaller ones count as that, or their reciprocals would overflow
 _STILL = 1e-14  # relative to the largest slope: a smaller change over a piece is rounding
 _SQRT_PI = math.sqrt(math.pi)
@@ -42,7 +47,7 @@ class Slopes:
         square: (K,) float64, D²/scale, in [0, 1].
         deficit: (K,), 1 - square, exact where small.
         weight: (K,), probabilities.
-        finite: whether D² takes these values only.
+        panels: of the quadrature; None where D² takes these values only.
         bounded: whether D² stays away from 0, but for the atom there.
     """
 
@@ -50,8 +55,13 @@ class Slopes:
     square: Tensor
     deficit: Tensor
     weight: Tensor
-    finite: bool
+    panels: Panels | None
     bounded: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether D² takes these values only."""
+        return self.panels is None
 
     @property
     def zero_mass(self) -> float:
@@ -59,13 +69,12 @@ class Slopes:
         return float(self.weight[self.square == 0].sum())
 
 
-def slopes(activation: Activation, q: float, panels: int) -> Slopes:
+def slopes(activation: Activation, q: float) -> Slopes:
     """The law of φ'(√q z)², z ~ N(0, 1); at q = 0 its limit from above.
 
     Args:
         activation: a name or an elementwise callable.
         q: the variance of the pre-activations, ≥ 0 and finite.
-        panels: of the quadrature, over all z; where φ' is constant none are spent.
 
     Raises:
         ValueError: If φ' vanishes everywhere or is not finite somewhere.
@@ -74,48 +83,86 @@ def slopes(activation: Activation, q: float, panels: int) -> Slopes:
     first = _EXACT.get(activation, found.first) if isinstance(activation, str) else found.first
     root = max(math.sqrt(q), 1e-150)  # at 0 the two sides of a kink still count
     cuts = [-math.inf, *(kink / root for kink in found.kinks), math.inf]
-    laws = [_piece(first, root, low, high, panels) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
-    slope, weight = (torch.cat(parts) for parts in zip(*laws, strict=True))
-    top = float(slope.abs().max())
+    atoms, panels = [], []
+    for low, high in pairwise(cuts):
+        mass, low, high = _mass(low, high), max(low, -_REACH), min(high, _REACH)
+        if mass == 0 or low >= high:
+            continue
+        samples = torch.linspace(low, high, _SAMPLES, dtype=torch.float64)[1:-1]
+        slope = first(root * samples).detach()
+        if float(slope.max() - slope.min()) <= _STILL * float(slope.abs().max()):
+            atoms.append((slope[:1], torch.tensor([mass], dtype=torch.float64)))
+        else:
+            panels.append(_cover(lambda z: first(root * z).detach(), samples, slope, mass, low, high, root))
+    edges, weight, slope, factor = (torch.cat(parts) for parts in zip(*panels, strict=True)) if panels else (None,) * 4
+    values = torch.cat([law[0] for law in atoms] + ([slope.flatten()] if panels else []))
+    weights = torch.cat([law[1] for law in atoms] + ([weight.flatten()] if panels else []))
+    top = float(values.abs().max())
     if not math.isfinite(top) or top == 0:
         raise ValueError(
-            f"activation={activation!r} has slopes between 0 and {top} at q={q:.3g}; a density needs finite ones, not all 0."
+            f"activation={activation!r} has slopes up to {top} at q={q:.3g}; a density needs finite ones, not all 0."
         )
-    size = slope.abs() / top
-    atoms = torch.tensor([law[0].numel() == 1 for law in laws])
-    continuous = torch.repeat_interleave(~atoms, torch.tensor([law[0].numel() for law in laws]))
-    size = torch.where(continuous, size.clamp(min=_SPECK), size)
-    order, inverse = size.unique(return_inverse=True)
-    merged = torch.zeros_like(order).index_add_(0, inverse, weight).flip(0)
-    order = order.flip(0)
+    size = values.abs() / top
+    size[len(atoms) :].clamp_(min=_SPECK)
+    size, inverse = size.unique(return_inverse=True)
+    merged = torch.zeros_like(size).index_add_(0, inverse, weights).flip(0)
+    size = size.flip(0)
     return Slopes(
         scale=top**2,
-        square=order.square(),
-        deficit=(1 - order) * (1 + order),
+        square=size.square(),
+        deficit=(1 - size) * (1 + size),
         weight=merged / merged.sum(),
-        finite=bool(atoms.all()),
-        bounded=bool(atoms.all()) or _bounded(first, top),
+        panels=Panels(edges, slope / top, factor) if panels else None,
+        bounded=not panels or _bounded(first, top),
     )
 
 
-def _piece(
-    first: Callable[[Tensor], Tensor], root: float, low: float, high: float, panels: int
-) -> tuple[Tensor, Tensor]:
-    """Slopes and weights of low < z < high: one of each where the slope does not change."""
-    mass = _mass(low, high)
-    low, high = max(low, -_REACH), min(high, _REACH)
-    if mass == 0 or low >= high:
-        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-    count = max(1, math.ceil(panels * (high - low) / (2 * _REACH)))
-    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
-    edges = torch.linspace(low, high, count + 1, dtype=torch.float64)
-    half = edges.diff()[:, None] / 2
-    z = ((edges[:-1, None] + half) + half * nodes).flatten()
-    density = (half * weights).flatten() * (-z.square() / 2).exp()
-    slope = first(root * z).detach()
-    if float(slope.max() - slope.min()) <= _STILL * float(slope.abs().max()):
-        return slope[:1], torch.tensor([mass], dtype=torch.float64)
-    return slope, density * (mass / density.sum())
+def _cover(
+    first: Callable[[Tensor], Tensor], samples: Tensor, slope: Tensor, mass: float, low: float, high: float, root: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Panels on which φ' is monotone, short beside its extrema: ends, weights, slopes, and the factor of the density."""
+    turns = (slope.diff()[1:] * slope.diff()[:-1] < 0).nonzero()[:, 0]
+    zeros = [_zero(first, samples[k : k + 2]) for k in (slope[1:] * slope[:-1] < 0).nonzero()[:, 0].tolist()]
+    ends = sorted({low, *(_turn(first, samples[k : k + 3]) for k in turns.tolist()), *zeros, high})
+    longest = min(_LONGEST, _LONGEST_H / root)
+    edges = []
+    for a, b in pairwise(ends):
+        count = 2 * math.ceil((b - a) / (2 * longest))
+        inner = torch.linspace(a, b, count + 1, dtype=torch.float64)
+        left, right = (
+            (inner[1] - inner[0]) * 2.0 ** -torch.arange(1, 1 + (_DEEP if end in zeros else _GRADES), dtype=torch.float64)
+            for end in (a, b)
+        )
+        both = torch.cat([inner, a + left, b - right]).sort().values
+        edges.append(torch.stack([both[:-1], both[1:]], 1))
+    edges = torch.cat(edges)
+    nodes, weights = rule()
+    half = edges.diff(dim=1) / 2
+    z = edges.mean(1, keepdim=True) + half * nodes
+    weight = half * weights * (-z.square() / 2).exp()
+    factor = mass / weight.sum()
+    return edges, weight * factor, first(z), factor.expand(len(edges))
+
+
+def _turn(first: Callable[[Tensor], Tensor], around: Tensor) -> float:
+    """Where a function has its extremum between three points."""
+    low, middle, high = around.tolist()
+    sign = 1.0 if float(first(around)[1] - first(around)[0]) > 0 else -1.0
+    for _ in range(12):
+        points = torch.linspace(low, high, 17, dtype=torch.float64)
+        best = int((sign * first(points)).argmax())
+        low, middle, high = (float(points[min(max(best + k, 0), 16)]) for k in (-1, 0, 1))
+    return round(middle, 3) + 0.0  # near enough, and 0 where the slope is even: equal nodes merge
+
+
+def _zero(first: Callable[[Tensor], Tensor], around: Tensor) -> float:
+    """Where a function changes its sign between two points."""
+    low, high = around.tolist()
+    rising = float(first(around)[1]) > 0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if (float(first(around.new_tensor([middle]))) > 0) == rising else (middle, high)
+    return (low + high) / 2
 
 
 def _mass(low: float, high: float) -> float:

@@ -6,6 +6,7 @@ activation; and the two universal limits of great depth.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,15 +14,13 @@ from torch import Tensor
 
 from labkit.theory._spectral_curve import Nodes, lay, mass_above, support
 from labkit.theory._spectral_forms import BernoulliLimit, ExponentialLimit, Form, FreeProduct
-from labkit.theory._spectral_slopes import Slopes, slopes
-from labkit.theory.activations import Activation
+from labkit.theory._spectral_slopes import slopes
 from labkit.theory.meanfield import MeanField
 
 __all__ = ["SpectralLaw", "density", "resnet_law", "universal_limit"]
 
 _LARGEST = 700.0  # log of what float64 holds, with room
 _HONEST = 1e-7  # relative error of mass and two moments, past which a law is refused
-_PANELS = 40  # of the quadrature over slopes, to begin with
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class SpectralLaw:
     _form: Form = field(repr=False, compare=False)
     _nodes: tuple[Nodes, ...] = field(repr=False, compare=False)
 
-    def moment(self, k: float) -> float:
+    def moment(self, k: object) -> float:
         """E s^k (E λ^k where `squared`) by the weights; k ≥ 0.
 
         Example:
@@ -64,10 +63,11 @@ class SpectralLaw:
             >>> round(law.moment(2), 9), round(law.moment(4), 9)  # 1 and 1 + 2L
             (1.0, 21.0)
         """
-        if not k >= 0:
+        order = _number("k", k)
+        if order < 0:
             raise ValueError(f"k={k!r}; the smallest singular values may be 0, so pass k ≥ 0.")
-        continuous = float((self.weights * self.values * self.s**k).sum())
-        return continuous + sum(mass * place**k for place, mass in self.atoms)
+        continuous = float((self.weights * self.values * self.s**order).sum())
+        return continuous + sum(mass * place**order for place, mass in self.atoms)
 
     def pdf(self, at: object) -> Tensor:
         """The density at any points, without the atoms: solved there, not interpolated; 0 outside `edges`.
@@ -143,12 +143,12 @@ class SpectralLaw:
 
 
 def density(
-    activation: Activation,
-    depth: int,
-    sigma_w: float,
-    sigma_b: float,
-    ensemble: str = "gaussian",
-    squared: bool = False,
+    activation: Any,
+    depth: Any,
+    sigma_w: Any,
+    sigma_b: Any,
+    ensemble: Any = "gaussian",
+    squared: Any = False,
 ) -> SpectralLaw:
     r"""The law of the singular values of J = D_L W_L ⋯ D_1 W_1 at q = q*, in the limit of infinite width.
 
@@ -179,14 +179,14 @@ def density(
         >>> law.atoms, law.edges
         (((0.0, 0.5),), tensor([[ 0.0000, 11.5997]], dtype=torch.float64))
     """
-    _check(depth, sigma_w, sigma_b, ensemble, squared)
+    _check(depth, sigma_w, sigma_b, ensemble)
     q = float(MeanField(activation, sigma_w, sigma_b).q_star)
     if not math.isfinite(q):
         raise ValueError(
             f"q has no stable fixed point for {activation!r} at sigma_w={sigma_w:g}, sigma_b={sigma_b:g}; pass sigmas for "
             "which q converges (for linear and relu the law at other sigma_w is the critical one, s scaled by a power)."
         )
-    law = slopes(activation, q, _PANELS)
+    law = slopes(activation, q)
     if depth == 1 and ensemble == "orthogonal" and not law.finite:
         raise ValueError(
             f"depth=1 with orthogonal weights leaves σ_w|φ'(h)| itself, which is no free product for {activation!r}; "
@@ -195,7 +195,7 @@ def density(
     return _law(FreeProduct(law, depth, float(sigma_w), ensemble == "gaussian"), squared)
 
 
-def universal_limit(kind: str, variance: float, squared: bool = False) -> SpectralLaw:
+def universal_limit(kind: Any, variance: Any, squared: Any = False) -> SpectralLaw:
     """What orthogonal networks tend to as depth grows at fixed variance σ₀² = L (μ₂/μ₁² - 1) of λ, and mean 1.
 
     With w = λ G(λ) - 1, λ = (1 + w)/w · exp(σ₀² w) for activations smooth at 0 (q* shrinking with depth), and
@@ -215,12 +215,12 @@ def universal_limit(kind: str, variance: float, squared: bool = False) -> Spectr
         tensor([[0.0757, 4.8572]], dtype=torch.float64)
     """
     forms = {"smooth": ExponentialLimit, "bernoulli": BernoulliLimit}
-    if kind not in forms:
+    if not isinstance(kind, str) or kind not in forms:
         raise ValueError(f"kind={kind!r} is no universality class; pass 'smooth' or 'bernoulli'.")
     return _law(forms[kind](_positive("variance", variance)), squared)
 
 
-def resnet_law(c: float, squared: bool = False) -> SpectralLaw:
+def resnet_law(c: Any, squared: Any = False) -> SpectralLaw:
     """The law of a deep residual network x ↦ x + L^{-1/2} φ(W x + b), λ = (1 + w)/w · exp(c (1 + 2w)).
 
     c is the mean over layers of σ_w² E φ'(h)². log s is symmetric about 0 under λ-weighting: λ ρ(λ) is even in log λ and the edges
@@ -243,9 +243,11 @@ def resnet_law(c: float, squared: bool = False) -> SpectralLaw:
     return _law(ExponentialLimit(2 * c, log_mean=c), squared)
 
 
-def _law(form: Form, squared: bool) -> SpectralLaw:
+def _law(form: Form, squared: object) -> SpectralLaw:
+    if not isinstance(squared, bool):
+        raise TypeError(f"squared={squared!r}; pass True for the law of λ = s², False for that of s.")
     scale = 1 if squared else 2
-    intervals = support(form)
+    intervals = support(form) if form.exact else support(form)[:1]
     ends = [[_log_value(form, t) for t in interval] for interval in intervals]
     highest = max([high for high, _ in ends] + [place for place, _ in form.atoms])
     if abs(highest) > scale * _LARGEST:
@@ -296,7 +298,7 @@ def _refuse_unless_honest(law: SpectralLaw) -> None:
             )
 
 
-def _check(depth: object, sigma_w: object, sigma_b: object, ensemble: object, squared: object) -> None:
+def _check(depth: object, sigma_w: object, sigma_b: object, ensemble: object) -> None:
     if isinstance(depth, bool) or not isinstance(depth, int):
         raise TypeError(f"depth={depth!r}; pass an integer, the number of layers.")
     if depth < 1:
@@ -306,8 +308,6 @@ def _check(depth: object, sigma_w: object, sigma_b: object, ensemble: object, sq
         raise ValueError(f"sigma_b={sigma_b!r} is negative; pass a standard deviation ≥ 0.")
     if ensemble not in ("gaussian", "orthogonal"):
         raise ValueError(f"ensemble={ensemble!r} is not known; pass 'gaussian' or 'orthogonal'.")
-    if not isinstance(squared, bool):
-        raise TypeError(f"squared={squared!r}; pass True for the law of λ = s², False for that of s.")
 
 
 def _positive(name: str, value: object) -> float:
