@@ -374,6 +374,27 @@ MUTANTS = [
         new="return (q_next, c_next, mean), alpha**2 * w * slope",
         test="tests/theory/test_residual.py::TestPath::test_the_mean_of_an_activation_that_is_not_odd_piles_up",
     ),
+    Mutant(
+        name="the torus forgets half of a product of sines",
+        file="geometry/surfaces.py",
+        old='{"cos u": ring, "cos u+v": half, "cos u-v": half}',
+        new='{"cos u": ring, "cos u+v": tube}',
+        test="tests/geometry/test_surfaces.py::test_it_is_the_surface_of_the_textbook[torus]",
+    ),
+    Mutant(
+        name="the subspace of a sphere is not orthonormal",
+        file="geometry/surfaces.py",
+        old="frame, _ = qr(torch.randn(n, 3, dtype=torch.float64, generator=draw))",
+        new="frame = torch.randn(n, 3, dtype=torch.float64, generator=draw)",
+        test="tests/geometry/test_surfaces.py::test_in_more_dimensions_it_is_as_round_and_elsewhere",
+    ),
+    Mutant(
+        name="a bill's own terms pass for its shares",
+        file="plots/bending.py",
+        old="rows, own = entries.sum(1), entries.diagonal()",
+        new="rows, own = entries.diagonal(), entries.diagonal()",
+        test="tests/plots/test_bending.py::test_the_foot_of_a_bill_has_both_sums",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant

@@ -13,6 +13,7 @@ OTHER = {
     "S0": {"seed": 1},
     "A1": {"depth": 3, "seed": 1},
     "A2": {"depth": 3, "width": 16, "activation": "gelu", "nets": 2, "seed": 1},
+    "A5": {"depth": 4, "width": 16, "wide": 150, "activation": "erf", "nets": 2, "seed": 1},
 }
 
 
