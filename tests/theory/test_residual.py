@@ -137,10 +137,16 @@ class TestPath:
     def test_derivatives(self):
         def end(sigma_w, alpha, q0, c0):
             path = residual_path("tanh", 2, sigma_w, 0.3, alpha=alpha, q0=q0, c0=c0, branch="activation_last")
-            return path.q[-1], path.c[-1], path.log_gain[-1], stable_limit("relu", sigma_w, q0=q0, c0=c0).c
+            return path.q[-1], path.c[-1], path.log_gain[-1]
 
         point = tuple(torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (1.3, 0.5, 0.8, 0.2))
         assert torch.autograd.gradcheck(end, point)
+
+    def test_derivative_of_the_limit(self):
+        sigma_w = torch.tensor(1.3, dtype=torch.float64)
+        slope = torch.func.grad(lambda s: stable_limit("relu", s).c)(sigma_w).item()
+        by_differences = (stable_limit("relu", sigma_w + 1e-5).c - stable_limit("relu", sigma_w - 1e-5).c) / 2e-5
+        assert slope == pytest.approx(by_differences.item(), rel=1e-7)
 
 
 @pytest.mark.parametrize(
