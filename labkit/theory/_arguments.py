@@ -8,7 +8,7 @@ __all__ = ["between", "check_depth", "grid", "real"]
 
 def grid(sigma_w: object, sigma_b: object) -> tuple[Tensor, Tensor]:
     """Both as float64 tensors of the grid's shape, refused unless finite and ≥ 0."""
-    given = []
+    given: list[Tensor] = []
     for name, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b)):
         tensor = real(name, value)
         if not (tensor.isfinite() & (tensor >= 0)).all():
@@ -47,7 +47,8 @@ def between(name: str, value: object, least: float, most: float, like: Tensor) -
     return tensor
 
 
-def check_depth(depth: object) -> None:
-    """Refuse what is no number of layers."""
+def check_depth(depth: object) -> int:
+    """`depth`, refused if it is no number of layers."""
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise ValueError(f"depth={depth!r} is no number of layers; pass a whole number from 1.")
+    return depth

@@ -92,7 +92,7 @@ class MeanField:
         tensor([0.9398, 1.5852], dtype=torch.float64)
     """
 
-    def __init__(self, activation: object, sigma_w: object, sigma_b: object, *, keep: float = 1.0) -> None:
+    def __init__(self, activation: object, sigma_w: object, sigma_b: object, *, keep: object = 1.0) -> None:
         self._pieces = pieces(activation)
         self.sigma_w, self.sigma_b = grid(sigma_w, sigma_b)
         if not isinstance(keep, int | float) or not 0 < keep <= 1:
@@ -114,12 +114,12 @@ class MeanField:
         """V'(q) = σ_w² E[z φ φ']/(ρ √q), which is χ₁/ρ + σ_w² E[φ φ'']/ρ for smooth φ."""
         return self._weight / self.keep * self._lengths.slope(self._given_q(q, "q"))
 
-    def q_trajectory(self, q0: object, depth: int) -> Tensor:
+    def q_trajectory(self, q0: object, depth: object) -> Tensor:
         """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid."""
-        check_depth(depth)
+        layers = check_depth(depth)
         start = self._given_q(q0, "q0")
         q = [start.expand_as(start + self.sigma_w)]
-        for _ in range(depth):
+        for _ in range(layers):
             q.append(self.q_map(q[-1]))
         return torch.stack(q)
 
@@ -232,14 +232,14 @@ class MeanField:
         shared = pair_expectation(self._pieces.first, self._pieces.first, q, q, c, self._pieces.kinks)
         return self._weight * shared * (q / self.q_map(q))
 
-    def c_trajectory(self, c0: object, depth: int, q0: object | None = None) -> Tensor:
+    def c_trajectory(self, c0: object, depth: object, q0: object | None = None) -> Tensor:
         """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid)."""
-        check_depth(depth)
+        layers = check_depth(depth)
         phi, kinks = self._pieces.phi, self._pieces.kinks
         q = self._inner if q0 is None else self._given_q(q0, "q0")
         start = between("c0", c0, -1.0, 1.0, self.sigma_w)
         c = [start.expand_as(start + q + self.sigma_w)]
-        for _ in range(depth):
+        for _ in range(layers):
             after = self.q_map(q)
             shared = self._weight * pair_expectation(phi, phi, q, q, c[-1], kinks) + self._bias
             c.append((shared / after).clamp(-1, 1))
@@ -293,7 +293,7 @@ class MeanField:
         """(*grid,) bool: whether c_l → 1 by a power of l: 1 - c_l ~ 2/(γ l), or l⁻² behind kinks; ξ_c is then inf."""
         return (self.c_star == 1) & (self._settled.deficit.abs() <= CRITICAL)
 
-    def circle(self, depth: int) -> Circle:
+    def circle(self, depth: object) -> Circle:
         """A circle pushed through `depth` layers: ḡ_l = χ₁ ḡ_{l-1} and κ̄_l² = 3χ₂/χ₁² + κ̄_{l-1}²/χ₁.
 
         Poole et al. 2016, from ḡ_1 = q* and κ̄_1² = 1/q*; nan where q* is 0 or not finite.
@@ -301,12 +301,12 @@ class MeanField:
         Raises:
             ValueError: for a depth below 1, and with dropout, whose masks tear the circle.
         """
-        check_depth(depth)
+        layers = check_depth(depth)
         if self.keep < 1:
             raise ValueError(f"keep={self.keep}, but a circle under random masks is no curve; pass keep=1.")
         q = torch.where(self.q_star.isfinite() & (self.q_star > 0), self.q_star, torch.nan)
         speed, curvature = [q], [1 / q]
-        for _ in range(depth - 1):
+        for _ in range(layers - 1):
             speed.append(self.chi_1 * speed[-1])
             curvature.append(3 * self.chi_2 / self.chi_1**2 + curvature[-1] / self.chi_1)
         return Circle(torch.stack(speed), torch.stack(curvature))
