@@ -395,6 +395,41 @@ MUTANTS = [
         new="rows, own = entries.diagonal(), entries.diagonal()",
         test="tests/plots/test_bending.py::test_the_foot_of_a_bill_has_both_sums",
     ),
+    Mutant(
+        name="the slope of the length map forgets the length",
+        file="theory/_fixed_points.py",
+        old="return mean, slope / q",
+        new="return mean, slope",
+        test="tests/theory/test_meanfield.py::TestReference",
+    ),
+    Mutant(
+        name="unstable lengths count as stable",
+        file="theory/_fixed_points.py",
+        old="stable = ~rising & ~touch & (slope > -1 + _CRITICAL)",
+        new="stable = ~touch & (slope > -1 + _CRITICAL)",
+        test="tests/theory/test_meanfield.py::TestReference::test_every_fixed_point",
+    ),
+    Mutant(
+        name="fixed lengths are constants to autograd",
+        file="theory/_fixed_points.py",
+        old="return torch.where(moves, safe + (new - new.detach()), q)",
+        new="return q",
+        test="tests/theory/test_meanfield.py::TestDerivatives",
+    ),
+    Mutant(
+        name="panels do not end at kinks",
+        file="theory/_gaussian.py",
+        old="places = kinks or ((0.0,) if root**2 > _LARGE else ())",
+        new="places = (0.0,) if root**2 > _LARGE else ()",
+        test="tests/theory/test_gaussian.py::test_closed_forms",
+    ),
+    Mutant(
+        name="a list of numbers passes through float32",
+        file="theory/_arguments.py",
+        old="torch.as_tensor(value, dtype=torch.float64)",
+        new="torch.as_tensor(value)",
+        test="tests/theory/test_meanfield.py::TestReference::test_every_number",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant

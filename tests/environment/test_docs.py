@@ -15,7 +15,7 @@ import labkit.geometry
 ROOT = Path(__file__).parents[2]
 HOMES = ["chain", "cutting", "jets", "linearization", "links", "networks"]
 HOMES += [f"geometry.{found.name}" for found in pkgutil.iter_modules(labkit.geometry.__path__) if found.name[0] != "_"]
-HOMES += ["theory.attention", "theory.finite_width", "theory.shallow"]
+HOMES += ["theory.attention", "theory.finite_width", "theory.meanfield", "theory.shallow"]
 HOMES += [f"theory.{name}" for name in (
     "great_sphere", "kernel_jets", "merging", "residual", "straight_line", "tailoring", "tangent_kernel", "wide_fisher",
 )]  # fmt: skip
