@@ -407,7 +407,7 @@ MUTANTS = [
         file="theory/_fixed_points.py",
         old="stable = ~rising & ~touch & (slope > -1 + _CRITICAL)",
         new="stable = ~touch & (slope > -1 + _CRITICAL)",
-        test="tests/theory/test_meanfield.py::TestReference::test_every_fixed_point",
+        test="tests/theory/test_meanfield.py::TestLimits::test_gelu_has_a_basin",
     ),
     Mutant(
         name="fixed lengths are constants to autograd",
