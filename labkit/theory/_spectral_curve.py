@@ -1,8 +1,8 @@
 r"""Follows the curve on which λ is real, and lays a quadrature along it.
 
-For v analytic off the positive axis and mapping the upper half-plane into itself, Im v(re^{iθ})/sin θ falls and θ/sin θ grows with θ: on every ray
-of fixed r there is at most one point with Im v = θ, that is, with real λ = e^v/u, and λ falls as r grows (Belinschi & Bercovici 2005).
-So the support is laid out along real t = log r, one bracketed root for each t, and no branch to choose.
+For v analytic off the positive axis and mapping the upper half-plane into itself, Im v(re^{iθ})/sin θ falls and θ/sin θ
+grows with θ: for every r there is at most one angle with Im v = θ, that is, with real λ = e^v/u, and λ falls as r grows
+(Belinschi & Bercovici 2005). So the support is laid out along t = log r, one bracketed root each, no branch to choose.
 """
 
 import math
@@ -22,8 +22,8 @@ _PANELS = 100  # to begin with, over all intervals
 _NODES = 20  # a panel
 _ROUNDS = 15  # of halving
 _TOLERANCE = 1e-10  # of the mass of a panel
-_NOISE = 1e-14
-_FAINT = 1e-11
+_NOISE = 1e-14  # of exact masses
+_FAINT = 1e-11  # a density times its length that is no longer followed
 _DEEP = -30.0  # of log λ: what curved activations leave beyond is not told apart
 _REST = 1e-13  # of the mass, below which a tail to λ = 0 is not followed
 _FAR = 45.0  # in log u: what lies as far beyond all poles has no mass left
@@ -108,13 +108,13 @@ def _gap(form: Form, low: float, high: float) -> tuple[float, float] | None:
     else:
         ends = [low, high]
         while True:
-            points = torch.linspace(*ends, 64, dtype=torch.float64)[1:-1]
+            points = torch.linspace(ends[0], ends[1], 64, dtype=torch.float64)[1:-1]
             values = slope(points)
             least = int(values.argmin())
             inner = float(points[least])
             if values[least] < 0:
                 break
-            closer = [float(points[max(least - 1, 0)]), float(points[min(least + 1, len(points) - 1)])]
+            closer = [float(points[max(least - 1, 0)]), float(points[min(least + 1, 61)])]
             if closer == ends or closer[0] >= closer[1] or values[least].isnan():
                 return None
             ends = closer
@@ -130,7 +130,7 @@ def _gap(form: Form, low: float, high: float) -> tuple[float, float] | None:
 
 
 def lay(form: Form, intervals: list[tuple[float, float]], floor: float) -> list[Nodes]:
-    """One quadrature for each interval of the support, dense at its edges, refined until every panel has its exact mass.
+    """A quadrature for each interval of the support, dense at its edges, refined until every panel has its mass.
 
     Args:
         form: the law.
@@ -142,7 +142,9 @@ def lay(form: Form, intervals: list[tuple[float, float]], floor: float) -> list[
         end = high if high < math.inf else _tail(form, low, floor)
         if not form.exact:
             end = _thin(form, low, end, floor)
-        found.append(_lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=high < math.inf and end == high))
+        found.append(
+            _lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=high < math.inf and end == high)
+        )
     return found
 
 
@@ -175,8 +177,9 @@ def _thin(form: Form, low: float, high: float, floor: float) -> float:
 def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> Nodes:
     rule, gauss = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
     length = high - low
-    cuts = sorted({0.0, 1.0, *(2 / math.pi * math.asin(math.sqrt((t - low) / length)) for t in form.breaks if low < t < high)})
-    edges = torch.cat([torch.linspace(a, b, 2 + int(count * (b - a)), dtype=torch.float64)[:-1] for a, b in pairwise(cuts)])
+    breaks = [2 / math.pi * math.asin(math.sqrt((t - low) / length)) for t in form.breaks if low < t < high]
+    parts = [(a, b, 2 + int(count * (b - a))) for a, b in pairwise([0.0, *sorted(breaks), 1.0])]
+    edges = torch.cat([torch.linspace(a, b, points, dtype=torch.float64)[:-1] for a, b, points in parts])
     left, right = edges, torch.cat([edges[1:], torch.ones(1, dtype=torch.float64)])
     finished: list[tuple[Tensor, ...]] = []
 
@@ -211,8 +214,10 @@ def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> N
             break
         left, right, middle = left[wrong], right[wrong], ((left + right) / 2)[wrong]
         middle_theta, middle_mass = edge(middle)
-        left_theta, right_theta = torch.cat([left_theta[wrong], middle_theta]), torch.cat([middle_theta, right_theta[wrong]])
-        left_mass, right_mass = torch.cat([left_mass[wrong], middle_mass]), torch.cat([middle_mass, right_mass[wrong]])
+        left_theta = torch.cat([left_theta[wrong], middle_theta])
+        right_theta = torch.cat([middle_theta, right_theta[wrong]])
+        left_mass = torch.cat([left_mass[wrong], middle_mass])
+        right_mass = torch.cat([middle_mass, right_mass[wrong]])
         left, right = torch.cat([left, middle]), torch.cat([middle, right])
     else:
         finished.append(tuple(values[wrong].flatten() for values in kept))

@@ -1,10 +1,13 @@
 r"""Spectral laws as analytic functions: the eigenvalue λ of JJᵀ, as a function of one complex variable.
 
-Every law here is λ = e^{v(u)} / u, with v analytic off the positive axis and mapping the upper half-plane into itself; that is what makes
-the boundary curve of `_spectral_curve` unique. The moment series w = λ G(λ) - 1 is a function of u too. Each form says, besides `at` and
-`primitive`: `zero_mass`, the atom at 0; `atoms`, the others as (log λ, mass); `domains`, intervals of real s where v is real and its slope
-convex, so that the support has its gaps there; `breaks`, real s where the density may be sharp; `to_zero`, whether the support reaches λ = 0
-even where it is too thin to be followed; `exact`, whether `primitive` is so beside the support too; `log_mean` and `relative_variance` of λ.
+Every law here is λ = e^{v(u)} / u, with v analytic off the positive axis and mapping the upper half-plane into itself;
+that is what makes the curve of `_spectral_curve` unique. The moment series w = λ G(λ) - 1 is a function of u too.
+
+Each form says, besides `at` and `primitive`: `zero_mass`, the atom at 0; `atoms`, the others as (log λ, mass);
+`domains`, intervals of real s where v is real and its slope convex, so that gaps of the support lie there;
+`breaks`, real s where the density may be sharp; `to_zero`, whether the support reaches λ = 0 even where it is too
+thin to be followed; `exact`, whether `primitive` is so beside the support too; `log_mean` and `relative_variance`
+of λ.
 """
 
 import math
@@ -41,7 +44,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class ExponentialLimit:
-    """λ = (1 + w)/w · exp(shift + rate·w): the smooth class of deep orthogonal networks (shift 0), and residual ones."""
+    """λ = (1 + w)/w · exp(log_mean + rate·w): the smooth class of deep orthogonal networks, and residual ones."""
 
     rate: float
     log_mean: float = 0.0
@@ -106,8 +109,8 @@ class BernoulliLimit:
 class FreeProduct:
     """λ of J = D_L W_L ⋯ D_1 W_1, all factors free: e^v = (η/u)^{L-1}, times (1 + ψ)^L where W is Gaussian.
 
-    ψ(u) = E uD²/(1 - uD²) is w, and η = ψ/(1 + ψ), with D² in units of its largest value. This is Pennington et al. 2017,
-    S = ∏ S_{WWᵀ} S_{D²}, with u = 1/M⁻¹_{D²}(w) for the variable, so that no S-transform need be inverted.
+    ψ(u) = E uD²/(1 - uD²) is w, and η = ψ/(1 + ψ), with D² in units of its largest value. This is Pennington et al.
+    2017, S = ∏ S_{WWᵀ} S_{D²}, with u = 1/M⁻¹_{D²}(w) for the variable, so that no S-transform need be inverted.
 
     Attributes:
         slopes: the law of D².
@@ -162,7 +165,7 @@ class FreeProduct:
 
     @property
     def domains(self) -> tuple[tuple[float, float], ...]:
-        """Where η/u and, for Gaussian weights, 1 + ψ are positive: between the roots of ψ and 1 + ψ around each pole."""
+        """Where η/u, and for Gaussian weights 1 + ψ, are positive: between roots of ψ and 1 + ψ around each pole."""
         if not self.gaussian and self.depth == 1:
             return ((-math.inf, math.inf),)
         poles, lost = self._poles, self.zero_mass
@@ -176,18 +179,16 @@ class FreeProduct:
         before = [-math.inf, *(self._root(0.0, *pair) for pair in pairwise(poles))]
         if self.gaussian:
             return tuple(zip(before, poles, strict=True))
-        after = [self._root(-1.0, *pair) for pair in pairwise(ends)] if lost else [
-            *(self._root(-1.0, *pair) for pair in pairwise(poles)),
-            math.inf,
-        ]
+        after = [self._root(-1.0, *pair) for pair in pairwise(ends if lost else poles)] + [math.inf] * (lost == 0)
         return tuple(zip(before, after, strict=True))
 
     def at(self, s: Tensor) -> Place:
         """By sums over the slopes."""
         law, u = self.slopes, s.exp()
-        weight = torch.stack([law.weight * values for values in (law.deficit, 1 + 0 * law.square, law.square, law.square**2)], 1).to(s)
+        powers = (law.deficit, torch.ones_like(law.square), law.square, law.square**2)
+        weight = torch.stack([law.weight * power for power in powers], 1).to(s)
         sums = []
-        for part in s.split(max(1, _CHUNK // len(law.weight))):
+        for part in _split(s, len(law.weight)):
             inverse = self._gaps(part).reciprocal()
             sums.append(torch.cat([inverse @ weight[:, :3], inverse.square() @ weight[:, 1:]], 1))
         rest, one_plus_psi, psi_over_u, *squared = torch.cat(sums).unbind(1)
@@ -212,7 +213,7 @@ class FreeProduct:
         """In closed form: of w d log η, w d log(1 + ψ) and w ds."""
         law = self.slopes
         weight = law.weight.to(s)
-        parts = [self._gaps(part) for part in s.split(max(1, _CHUNK // len(weight)))]
+        parts = [self._gaps(part) for part in _split(s, len(weight))]
         one_plus_psi = torch.cat([gaps.reciprocal() @ weight for gaps in parts])
         found = (self.depth - 1) * one_plus_psi.log() + self.depth * torch.cat([gaps.log() @ weight for gaps in parts])
         return found + self.depth * (one_plus_psi - one_plus_psi.log()) if self.gaussian else found
@@ -231,7 +232,8 @@ class FreeProduct:
     def _poles(self) -> tuple[float, ...]:
         """Real s with e^s D² = 1, ascending."""
         law = self.slopes
-        return tuple((-torch.where(law.deficit < 0.5, (-law.deficit).log1p(), law.square.log()))[law.square > 0].tolist())
+        logs = torch.where(law.deficit < 0.5, (-law.deficit).log1p(), law.square.log())
+        return tuple((-logs)[law.square > 0].tolist())
 
     @property
     def _heavy(self) -> list[tuple[float, float]]:
@@ -265,6 +267,10 @@ def crossing(function: Callable[[Tensor], Tensor], low: float, high: float) -> f
             break
         low, high = ends[above], ends[above + 1]
     return low / 2 + high / 2
+
+
+def _split(s: Tensor, nodes: int) -> list[Tensor]:
+    return list(torch.split(s, max(1, _CHUNK // nodes)))
 
 
 def one_minus_exp(s: Tensor) -> Tensor:

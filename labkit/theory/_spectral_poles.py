@@ -1,10 +1,9 @@
 r"""Gauss–Legendre means of 1/(1 - uD²) for u as near to the real axis as one likes.
 
-Where u D² passes near 1 the integrand has a pole beside its panel, and the rule is wrong by a known amount: the residue times what the rule
-misses of 1/(z - z*). The pole is found on the panel's own interpolant of φ'.
+Where uD² passes near 1 the integrand has a pole beside its panel, and the rule is wrong by a known amount: the residue
+times what the rule misses of 1/(z - z*). The pole is found on the panel's own interpolant of φ'.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The law of one layer's squared slopes D² = φ'(h)², h Gaussian: all that a free product needs to know of an activation.
+"""The law of a layer's squared slopes D² = φ'(h)², h Gaussian: all that a free product needs of an activation.
 
 Constant slopes give atoms with their exact probability, everything else the nodes of a Gauss–Legendre rule.
 """
@@ -22,7 +22,7 @@ _LONGEST = 0.4  # panels, in z
 _LONGEST_H = 1.0  # and in h
 _GRADES = 6  # halvings towards an extremum or kink
 _DEEP = 24  # towards a zero of φ'
-_SAMPLES = 1025
+_SAMPLES = 1025  # of z, among which extrema and zeros of φ' are looked for
 _SPECK = 1e-65  # of the largest slope: smaller ones count as that, or their reciprocals would overflow
 _STILL = 1e-14  # relative to the largest slope: a smaller change over a piece is rounding
 _SQRT_PI = math.sqrt(math.pi)
@@ -94,9 +94,8 @@ def slopes(activation: Activation, q: float) -> Slopes:
             atoms.append((slope[:1], torch.tensor([mass], dtype=torch.float64)))
         else:
             panels.append(_cover(lambda z: first(root * z).detach(), samples, slope, mass, low, high, root))
-    edges, weight, slope, factor = (torch.cat(parts) for parts in zip(*panels, strict=True)) if panels else (None,) * 4
-    values = torch.cat([law[0] for law in atoms] + ([slope.flatten()] if panels else []))
-    weights = torch.cat([law[1] for law in atoms] + ([weight.flatten()] if panels else []))
+    values = torch.cat([law[0] for law in atoms] + [cover[2].flatten() for cover in panels])
+    weights = torch.cat([law[1] for law in atoms] + [cover[1].flatten() for cover in panels])
     top = float(values.abs().max())
     if not math.isfinite(top) or top == 0:
         raise ValueError(
@@ -104,7 +103,7 @@ def slopes(activation: Activation, q: float) -> Slopes:
         )
     size = values.abs() / top
     size[len(atoms) :].clamp_(min=_SPECK)
-    size, inverse = size.unique(return_inverse=True)
+    size, inverse = torch.unique(size, return_inverse=True)
     merged = torch.zeros_like(size).index_add_(0, inverse, weights).flip(0)
     size = size.flip(0)
     return Slopes(
@@ -112,30 +111,35 @@ def slopes(activation: Activation, q: float) -> Slopes:
         square=size.square(),
         deficit=(1 - size) * (1 + size),
         weight=merged / merged.sum(),
-        panels=Panels(edges, slope / top, factor) if panels else None,
+        panels=_joined(panels, top) if panels else None,
         bounded=not panels or _bounded(first, top),
     )
+
+
+def _joined(panels: list[tuple[Tensor, Tensor, Tensor, Tensor]], top: float) -> Panels:
+    edges, _, slope, factor = (torch.cat(parts) for parts in zip(*panels, strict=True))
+    return Panels(edges, slope / top, factor)
 
 
 def _cover(
     first: Callable[[Tensor], Tensor], samples: Tensor, slope: Tensor, mass: float, low: float, high: float, root: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Panels on which φ' is monotone, short beside its extrema: ends, weights, slopes, and the factor of the density."""
+    """Panels on which φ' is monotone, short beside its extrema: ends, weights, slopes, factor of the density."""
     turns = (slope.diff()[1:] * slope.diff()[:-1] < 0).nonzero()[:, 0]
     zeros = [_zero(first, samples[k : k + 2]) for k in (slope[1:] * slope[:-1] < 0).nonzero()[:, 0].tolist()]
     ends = sorted({low, *(_turn(first, samples[k : k + 3]) for k in turns.tolist()), *zeros, high})
     longest = min(_LONGEST, _LONGEST_H / root)
-    edges = []
+    parts = []
     for a, b in pairwise(ends):
         count = 2 * math.ceil((b - a) / (2 * longest))
         inner = torch.linspace(a, b, count + 1, dtype=torch.float64)
         left, right = (
-            (inner[1] - inner[0]) * 2.0 ** -torch.arange(1, 1 + (_DEEP if end in zeros else _GRADES), dtype=torch.float64)
-            for end in (a, b)
+            float(inner[1] - inner[0]) * 0.5 ** torch.arange(1, 1 + grades, dtype=torch.float64)
+            for grades in (_DEEP if end in zeros else _GRADES for end in (a, b))
         )
         both = torch.cat([inner, a + left, b - right]).sort().values
-        edges.append(torch.stack([both[:-1], both[1:]], 1))
-    edges = torch.cat(edges)
+        parts.append(torch.stack([both[:-1], both[1:]], 1))
+    edges = torch.cat(parts)
     nodes, weights = rule()
     half = edges.diff(dim=1) / 2
     z = edges.mean(1, keepdim=True) + half * nodes
@@ -146,7 +150,7 @@ def _cover(
 
 def _turn(first: Callable[[Tensor], Tensor], around: Tensor) -> float:
     """Where a function has its extremum between three points."""
-    low, middle, high = around.tolist()
+    low, middle, high = (float(z) for z in around)
     sign = 1.0 if float(first(around)[1] - first(around)[0]) > 0 else -1.0
     for _ in range(12):
         points = torch.linspace(low, high, 17, dtype=torch.float64)
@@ -157,7 +161,7 @@ def _turn(first: Callable[[Tensor], Tensor], around: Tensor) -> float:
 
 def _zero(first: Callable[[Tensor], Tensor], around: Tensor) -> float:
     """Where a function changes its sign between two points."""
-    low, high = around.tolist()
+    low, high = (float(z) for z in around)
     rising = float(first(around)[1]) > 0
     for _ in range(60):
         middle = (low + high) / 2

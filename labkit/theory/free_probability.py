@@ -1,7 +1,7 @@
 r"""How the singular values of a wide random network's Jacobian are distributed, by free probability.
 
-The law of J = D_L W_L ⋯ D_1 W_1 in the limit of infinite width, where slopes and weights are free: Gaussian or orthogonal weights, any
-activation; and the two universal limits of great depth.
+The law of J = D_L W_L ⋯ D_1 W_1 at infinite width, where slopes and weights are free, for Gaussian or orthogonal
+weights and any activation; and the universal laws of great depth.
 """
 
 import math
@@ -27,8 +27,9 @@ _HONEST = 1e-7  # relative error of mass and two moments, past which a law is re
 class SpectralLaw:
     """A law of singular values s, or of λ = s² where `squared`: a density on intervals, and atoms.
 
-    Means are Σ weights·values·f(s) + Σ mass·f(place). The grid is dense at the edges and, on a logarithmic scale, at zero; below about
-    1e-300 it ends, and what mass is left there is carried by the smallest s.
+    Means are Σ weights·values·f(s) + Σ mass·f(place). The grid is dense at the edges and, on a logarithmic scale, at
+    zero. It ends where s would leave float64, or a curved activation's slopes are too small to be told apart; what
+    mass lies below, up to 1e-3 at usual depths, is carried by the smallest s.
 
     Attributes:
         s: (n,) float64, ascending; the values λ themselves where `squared`.
@@ -67,7 +68,7 @@ class SpectralLaw:
         if order < 0:
             raise ValueError(f"k={k!r}; the smallest singular values may be 0, so pass k ≥ 0.")
         continuous = float((self.weights * self.values * self.s**order).sum())
-        return continuous + sum(mass * place**order for place, mass in self.atoms)
+        return continuous + sum(mass * float(place**order) for place, mass in self.atoms)
 
     def pdf(self, at: object) -> Tensor:
         """The density at any points, without the atoms: solved there, not interpolated; 0 outside `edges`.
@@ -80,7 +81,7 @@ class SpectralLaw:
 
         Example:
             >>> universal_limit("smooth", 1.0).pdf([0.5, 1.0, 3.0])
-            tensor([0.8915, 0.5897, 0.0000], dtype=torch.float64)
+            tensor([1.1070, 0.5935, 0.0000], dtype=torch.float64)
         """
         points, shape = self._flat(at)
         found = torch.zeros_like(points)
@@ -96,14 +97,14 @@ class SpectralLaw:
         Example:
             >>> law = density("relu", 10, sigma_w=2**0.5, sigma_b=0.0)
             >>> law.cdf([0.0, 1.0, 20.0])
-            tensor([0.5000, 0.8287, 1.0000], dtype=torch.float64)
+            tensor([0.5000, 0.9018, 1.0000], dtype=torch.float64)
         """
         points, shape = self._flat(at)
         found = torch.zeros_like(points)
         for place, mass in self.atoms:
             found += mass * (points >= place)
         solved = self._solve(points)
-        for nodes, (low, high), (inside, s) in zip(self._nodes, self.edges.flip(0).tolist(), solved, strict=True):
+        for nodes, (_, high), (inside, s) in zip(self._nodes, self.edges.flip(0).tolist(), solved, strict=True):
             total = float((nodes.density * nodes.weight).sum()) + nodes.below
             found += total * (points >= high)
             above = sum(mass for place, mass in self.atoms if place >= high)
@@ -152,13 +153,14 @@ def density(
 ) -> SpectralLaw:
     r"""The law of the singular values of J = D_L W_L ⋯ D_1 W_1 at q = q*, in the limit of infinite width.
 
-    $S_{JJ^\top} = \prod_l S_{W_l W_l^\top} S_{D_l^2}$ with D² = φ'(√q* z)², so that λ has mean χ₁^L, and variance over mean squared
-    L (μ₂/μ₁² - 1), L more for Gaussian weights (Pennington, Schoenholz & Ganguli 2017). Nothing need be critical. Assumed are
-    independence (free) of slopes and weights, all layers at q*, and square layers. At λ = 0 lies an atom of 1 - P(φ' ≠ 0)
-    *whatever the depth*. A finite network of width N has a few per cent less at the top edge, O(N^{-2/3}), and lower rank.
+    $S_{JJ^\top} = \prod_l S_{W_l W_l^\top} S_{D_l^2}$ with D² = φ'(√q* z)², so that λ has mean χ₁^L, and variance
+    over mean squared L (μ₂/μ₁² - 1), L more for Gaussian weights (Pennington, Schoenholz & Ganguli 2017). Nothing
+    need be critical. Assumed are independence (free) of slopes and weights, all layers at q*, and square layers. At λ
+    = 0 lies an atom of 1 - P(φ' ≠ 0) *whatever the depth*. A finite network of width N has a few per cent less at the
+    top edge, O(N^{-2/3}), and lower rank.
 
     Args:
-        activation: a name or an elementwise callable. Piecewise linear ones have closed forms, others go by quadrature over
+        activation: a name or an elementwise callable. Piecewise linear ones have closed forms, others a quadrature over
             the law of φ'².
         depth: L ≥ 1.
         sigma_w: σ_w > 0; weights have variance σ_w²/N, or are σ_w times orthogonal.
@@ -183,8 +185,8 @@ def density(
     q = float(MeanField(activation, sigma_w, sigma_b).q_star)
     if not math.isfinite(q):
         raise ValueError(
-            f"q has no stable fixed point for {activation!r} at sigma_w={sigma_w:g}, sigma_b={sigma_b:g}; pass sigmas for "
-            "which q converges (for linear and relu the law at other sigma_w is the critical one, s scaled by a power)."
+            f"q has no stable fixed point for {activation!r} at sigma_w={sigma_w:g}, sigma_b={sigma_b:g}; pass sigmas "
+            "for which q converges (for linear and relu other sigma_w only scale s by a power)."
         )
     law = slopes(activation, q)
     if depth == 1 and ensemble == "orthogonal" and not law.finite:
@@ -223,9 +225,9 @@ def universal_limit(kind: Any, variance: Any, squared: Any = False) -> SpectralL
 def resnet_law(c: Any, squared: Any = False) -> SpectralLaw:
     """The law of a deep residual network x ↦ x + L^{-1/2} φ(W x + b), λ = (1 + w)/w · exp(c (1 + 2w)).
 
-    c is the mean over layers of σ_w² E φ'(h)². log s is symmetric about 0 under λ-weighting: λ ρ(λ) is even in log λ and the edges
-    are inverses of each other; the mean of λ is e^c, its variance 2c e^{2c} (Tarnowski et al. 2019). Assumed is that E φ(h) = 0: with a
-    ReLU inside, one singular value leaves the law and dominates the mean.
+    c is the mean over layers of σ_w² E φ'(h)². log s is symmetric about 0 under λ-weighting: λ ρ(λ) is even in log λ
+    and the edges are inverses of each other; the mean of λ is e^c, its variance 2c e^{2c} (Tarnowski et al. 2019).
+    Assumed is that E φ(h) = 0: with a ReLU inside, one singular value leaves the law and dominates the mean.
 
     Args:
         c: > 0.
@@ -252,8 +254,8 @@ def _law(form: Form, squared: object) -> SpectralLaw:
     highest = max([high for high, _ in ends] + [place for place, _ in form.atoms])
     if abs(highest) > scale * _LARGEST:
         raise ValueError(
-            f"the largest singular value is e^{highest / 2:.0f}, beyond float64; pass a smaller depth, or sigma_w and other "
-            "arguments nearer to criticality."
+            f"the largest singular value is e^{highest / 2:.0f}, beyond float64; pass a smaller depth, or sigma_w and "
+            "other arguments nearer to criticality."
         )
     nodes = tuple(lay(form, intervals, -scale * _LARGEST))
     log_s = torch.cat([n.log_value for n in nodes] or [torch.zeros(0, dtype=torch.float64)]) / scale
@@ -267,8 +269,10 @@ def _law(form: Form, squared: object) -> SpectralLaw:
     atoms = ([(0.0, form.zero_mass)] if form.zero_mass else []) + sorted(
         (math.exp(place / scale), mass) for place, mass in form.atoms
     )
-    edges = [[0.0 if form.to_zero and n == len(ends) - 1 else math.exp(low / scale), math.exp(high / scale)]
-             for n, (high, low) in enumerate(ends)]
+    edges = [
+        [0.0 if form.to_zero and n == len(ends) - 1 else math.exp(low / scale), math.exp(high / scale)]
+        for n, (high, low) in enumerate(ends)
+    ]
     found = SpectralLaw(
         s.flip(0), values.flip(0), weights.flip(0), tuple(atoms),
         torch.tensor(edges, dtype=torch.float64).reshape(-1, 2).flip(0), squared, form, nodes,
@@ -293,8 +297,8 @@ def _refuse_unless_honest(law: SpectralLaw) -> None:
         found += sum(share * math.exp(k * (place - form.log_mean)) for place, share in form.atoms)
         if not abs(found / exact - 1) <= _HONEST:
             raise RuntimeError(
-                f"the law was not resolved: moment {k} of its weights is {found / exact:.9g} times what it should be; this is "
-                "a limit of the method (slopes of very different size, or almost all equal), so pass other sigmas or depth."
+                f"the law was not resolved: moment {k} of its weights is {found / exact:.9g} times what it should "
+                "be, a limit of the method (slopes very unlike in size, or almost all equal); pass other sigmas or depth."
             )
 
 
