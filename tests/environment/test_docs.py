@@ -11,14 +11,16 @@ import pytest
 
 import labkit
 import labkit.geometry
+import labkit.theory
 
 ROOT = Path(__file__).parents[2]
 HOMES = ["chain", "cutting", "jets", "linearization", "links", "networks"]
-HOMES += [f"geometry.{found.name}" for found in pkgutil.iter_modules(labkit.geometry.__path__) if found.name[0] != "_"]
-HOMES += ["theory.attention", "theory.finite_width", "theory.meanfield", "theory.shallow"]
-HOMES += [f"theory.{name}" for name in (
-    "great_sphere", "kernel_jets", "merging", "residual", "straight_line", "tailoring", "tangent_kernel", "wide_fisher",
-)]  # fmt: skip
+HOMES += [
+    f"{floor.__name__.removeprefix('labkit.')}.{found.name}"
+    for floor in (labkit.geometry, labkit.theory)
+    for found in pkgutil.iter_modules(floor.__path__)
+    if found.name[0] != "_" and found.name != "activations"  # which holds names, and answers no question
+]
 MODULES = {home.split(".")[-1]: importlib.import_module(f"labkit.{home}") for home in HOMES}
 CLASSES = {name: getattr(MODULES[home], name) for home, name in [
     ("chain", "Chain"), ("linearization", "Linearization"), ("spectra", "LogSpectrum"),
