@@ -298,7 +298,7 @@ def _refuse_unless_honest(law: SpectralLaw) -> None:
         if not abs(found / exact - 1) <= _HONEST:
             raise RuntimeError(
                 f"the law was not resolved: moment {k} of its weights is {found / exact:.9g} times what it should "
-                "be, a limit of the method (slopes very unlike in size, or almost all equal); pass other sigmas or depth."
+                "be, a limit of the method (slopes very unlike, or almost all equal); pass other sigmas or depth."
             )
 
 
