@@ -69,6 +69,10 @@ def orders(
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
+        axis.set_minor_formatter("")
+    if at.max() < 32 * at.min():  # one power of ten would be the only label
+        ax.set_xticks(at, labels=[f"{value:g}" for value in at])
+        ax.set_xticks([], minor=True)
     for name, values in samples.items():
         logs = np.log(array(values))
         mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))

@@ -33,7 +33,8 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
         number, lost = np.arange(first, first + len(heights)) + shift, ~np.isfinite(heights)
         ax.plot(number, np.where(lost, np.nan, heights), "o", ms=6, color=color, label=name)
         ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=8, mew=2, color=color)
-    ax.legend(loc="center left")
+    if len(logs) > 1:  # the one entry of a legend would look like one more value
+        ax.legend(loc="center left")
     return style.shown_once(figure)
 
 
