@@ -9,7 +9,6 @@ function player(root, spec, ask) {
   const typeset = text => text.split(/(?<=\S)([_^][−\w.]*\w)/).map((part, i) =>      // σ_w and e^−2.5
     i % 2 ? make(part[0] === '_' ? 'sub' : 'sup', {}, part.slice(1)) : part);
   const picture = make('img', {draggable: false, width: spec.width, height: spec.height});
-  if (spec.base) picture.style.backgroundImage = `url(${spec.base})`;   // frames hold only what differs from it
   const words = make('figcaption', {});
   const said = make('p', {className: 'said', ariaLive: 'polite'});
   const error = make('p', {className: 'error', role: 'alert'});
@@ -32,11 +31,26 @@ function player(root, spec, ask) {
     ? `Click or drag in the ${spec.panels > 1 ? 'first panel' : 'picture'} to set `
       + spec.click.map(i => spec.controls[i].label).join(' and ') + '.' : ''));
 
+  // A page's frames hold only what differs from its base. They are joined at their own size: scaled one by one, rims show.
+  const loaded = async src => {
+    const image = make('img', {src});
+    await image.decode();
+    return image;
+  };
+  const base = spec.base && loaded(spec.base);
+  async function whole(frame) {
+    if (!base || frame.error) return frame;
+    const layers = [await base, await loaded(frame.src)], {naturalWidth: width, naturalHeight: height} = layers[0];
+    const canvas = make('canvas', {width, height}), context = canvas.getContext('2d');
+    for (const layer of layers) context.drawImage(layer, 0, 0);
+    return {...frame, src: canvas.toDataURL()};
+  }
+
   // Frames by their indices, as promises: what was shown or asked ahead comes without the kernel.
   const frames = new Map();
   function get(at) {
     const key = at.join();
-    if (!frames.has(key)) frames.set(key, ask(at).then(frame => {
+    if (!frames.has(key)) frames.set(key, ask(at).then(whole).then(frame => {
       if (frame.error) frames.delete(key);
       return frame;
     }));

@@ -1,7 +1,12 @@
 """An explorer on a page without a kernel, opened from a file."""
 
+import base64
+import io
+
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
 SEEN = "weight scale σ_w 1.5, bias scale σ_b 0.5, activation tanh: log length ends at 2.53 nats, at e^2.5."
@@ -42,6 +47,18 @@ def test_arrow_keys_move_it_and_nothing_is_requested(page, shown, address):
     scales.settle()
     assert {url for url in page.requests if not url.startswith("data:")} == {address}
     assert page.faults == []
+
+
+def test_picture_is_whole_so_that_no_other_shines_through_where_it_is_scaled(page, shown, demo):
+    scales = shown(page, "Two scales")
+    scales.says(SEEN)
+    scales.focus(scales.slider("weight scale σ_w"))
+    page.keyboard.press("ArrowRight")
+    scales.says("weight scale σ_w 2.0,")
+    scales.settle()
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(scales.picture().partition(",")[2]))), dtype=int)
+    drawn = demo.scales.frame({**demo.scales.start, "sigma_w": 2.0}, dpi=150).pixels
+    assert np.abs(seen - drawn).max() <= 24  # 256 colours, all of them opaque
 
 
 def test_click_sets_two_controls(page, shown, demo):
