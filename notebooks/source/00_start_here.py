@@ -59,7 +59,7 @@ print(environment())
 # %% [markdown]
 # | stage | question | lessons |
 # |---|---|---|
-# | **A** the words | what are the chain, its metric, its symmetries and its curvature? | A1 [The Jacobian chain](A_formalization/A1_jacobian_chain.ipynb) · A2 [The pullback metric](A_formalization/A2_pullback_metric.ipynb) · A3 [Symmetry and the kernel of the metric](A_formalization/A3_symmetry.ipynb) · A4 to come · A5 [Nonlinearity makes curvature](A_formalization/A5_curvature.ipynb) · A6 to come |
+# | **A** the words | what are the chain, its metric, its symmetries and its curvature? | A1 [The Jacobian chain](A_formalization/A1_jacobian_chain.ipynb) · A2 [The pullback metric](A_formalization/A2_pullback_metric.ipynb) · A3 [Symmetry and the kernel of the metric](A_formalization/A3_symmetry.ipynb) · A4 [The dictionary](A_formalization/A4_dictionary.ipynb) · A5 [Nonlinearity makes curvature](A_formalization/A5_curvature.ipynb) · A6 [Fisher geometry on parameters](A_formalization/A6_fisher.ipynb) |
 # | **B** the instruments | what do they show in ResNets and Transformers, at the start and after training? | B1–B6 to come |
 # | **C** the levers | which designs keep a deep network healthy, and at what price? | C1–C5 to come |
 
