@@ -1,0 +1,141 @@
+"""Eigenvalues of one large matrix by their number, their laws against a size, and what the largest does to descent.
+
+Both axes are logarithmic; eigenvalues that are exactly zero lie as a bar on the floor, as long as they are many.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from labkit.plots import style
+from labkit.plots._numbers import array
+
+__all__ = ["descent", "laws", "numbered", "scree"]
+
+_LOOKS = ((style.MEASURED, "o", "-"), (style.QUIET, "s", (0, (5, 2))), (style.INK, "^", (0, (1.2, 1.2))))
+
+
+def _powers(axis: Axis) -> None:
+    """Powers of ten with a minus that the text font lacks set by the mathematical one."""
+    axis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
+    axis.set_minor_formatter("")
+
+
+def scree(
+    ax: Axes,
+    groups: Mapping[str, ArrayLike],
+    total: int,
+    *,
+    limits: tuple[float | int, float | int],
+    levels: Mapping[str, float | int] | None = None,
+) -> None:
+    """The nonzero eigenvalues of each matrix by number, and the zeros of the first as a bar on the floor.
+
+    Args:
+        ax: where to draw.
+        groups: name → (r,) positive, descending.
+        total: how many eigenvalues there are, the zeros included.
+        limits: of the vertical axis.
+        levels: name → predicted value, a line across with its name.
+    """
+    far = 10.0 ** np.ceil(np.log10(4 * total))
+    ax.set(xscale="log", yscale="log", xlim=(0.8, far), ylim=limits, xlabel="number of the eigenvalue, largest first")
+    _powers(ax.xaxis)
+    _powers(ax.yaxis)
+    for layer, ((name, values), (color, marker, _)) in enumerate(zip(groups.items(), itertools.cycle(_LOOKS))):
+        heights = array(values)
+        number = np.arange(1, len(heights) + 1)
+        ax.plot(number, heights, marker, ms=4, color=color, mec=style.dark(color), mew=0.5, zorder=3 - layer / 8)
+        if len(groups) > 1:
+            ax.annotate(
+                name, (number[-1], heights[-1]), (-9, 0), textcoords="offset points", ha="right", va="center", size=9,
+                color=style.dark(color), path_effects=style.HALO,
+            )  # fmt: skip
+    rank = len(array(next(iter(groups.values()))))
+    floor = limits[0] * (limits[1] / limits[0]) ** 0.06
+    if rank < total:
+        ax.plot([rank + 1, total], [floor, floor], color=style.INK, lw=5, solid_capstyle="butt", zorder=3)
+        ax.annotate(
+            f"{total - rank:,} are zero", (total, floor), (0, 8), textcoords="offset points", ha="right", size=9,
+            color=style.INK,
+        )  # fmt: skip
+    for name, level in (levels or {}).items():
+        ax.axhline(level, color=style.PREDICTED, lw=1.2, zorder=2)
+        ax.annotate(
+            name, (1, level), (-4, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+            va="bottom", size=9, color=style.INK, path_effects=style.HALO,
+        )  # fmt: skip
+
+
+def numbered(
+    groups: Mapping[str, ArrayLike], total: int, title: str, *, limits: tuple[float | int, float | int]
+) -> Figure:
+    """`scree` as a figure of its own."""
+    figure, ax = style.new(size=(7.2, 3.2))
+    scree(ax, groups, total, limits=limits)
+    ax.set(title=title, ylabel="eigenvalue")
+    return style.shown_once(figure)
+
+
+def laws(
+    x: ArrayLike,
+    samples: Mapping[str, ArrayLike],
+    predicted: Mapping[str, ArrayLike],
+    title: str,
+    *,
+    xlabel: str,
+    ylabel: str,
+    over: str = "repetitions",
+    lines: str = "theory",
+) -> Figure:
+    """Measured points against a size, each group with the line given for it; nothing is fitted.
+
+    Args:
+        x: (n,), positive.
+        samples: name → (repetitions, n), positive; shown are means ± 4 standard errors of the logs.
+        predicted: name → (n,), a line for each of the same names.
+        title: what the picture claims.
+        xlabel: name and unit of `x`.
+        ylabel: name and unit of the samples.
+        over: what the repetitions are, such as "networks".
+        lines: where they come from.
+    """
+    at = array(x)
+    figure, ax = style.new(size=(7.2, 3.3))
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set_xticks(at, labels=[f"1/{1 / value:g}" if value < 1 else f"{value:g}" for value in at])
+    ax.set_xticks([], minor=True)
+    _powers(ax.yaxis)
+    for (name, values), (color, marker, dashes) in zip(samples.items(), itertools.cycle(_LOOKS)):
+        logs = np.log(array(values))
+        mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
+        style.predicted(ax, at, array(predicted[name]), color=style.dark(color), ls=dashes, label=name)
+        bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
+        style.measured(
+            ax, at, np.exp(mean), bars, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color)
+        )
+    style.label_lines(ax)
+    note = f"Lines: {lines}. Points: geometric mean of {len(logs)} {over}; bars: $\\pm$ 4 standard errors."
+    figure.supxlabel(note, x=0.01, ha="left", size=9, color=style.NOTE)
+    return style.shown_once(figure)
+
+
+def descent(losses: Mapping[str, ArrayLike], title: str) -> Figure:
+    """Losses against the number of the step, one line a name.
+
+    Args:
+        losses: name → (steps,), positive.
+        title: what the picture claims.
+    """
+    figure, ax = style.new(size=(7.2, 3.0))
+    for (name, values), (color, _, dashes) in zip(losses.items(), itertools.cycle(_LOOKS)):
+        ax.plot(array(values), color=color, ls=dashes, lw=2, label=name)
+    ax.set(yscale="log", xlabel="step", ylabel="loss", title=title)
+    _powers(ax.yaxis)
+    style.label_lines(ax)
+    return style.shown_once(figure)

@@ -1,0 +1,56 @@
+"""Pictures of eigenvalues: every number where it belongs."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from labkit.plots import eigenvalues, style
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(plt.Text)]
+
+
+def test_eigenvalues_stand_at_their_numbers_and_the_zeros_are_counted() -> None:
+    figure, ax = style.new()
+    eigenvalues.scree(ax, {"": [4.0, 2.0]}, 1000, limits=(1e-3, 10), levels={"predicted, 3": 3.0})
+    points, zeros, level = ax.lines
+    np.testing.assert_array_equal(points.get_xydata(), [[1, 4], [2, 2]])
+    assert list(zeros.get_xdata()) == [3, 1000]
+    assert list(level.get_ydata()) == [3, 3]
+    assert {"998 are zero", "predicted, 3"} <= set(words(figure))
+
+
+def test_no_bar_without_zeros_and_two_groups_have_names() -> None:
+    figure = eigenvalues.numbered({"one": [4.0, 2.0], "two": [1.0]}, 2, "A claim", limits=(1e-3, 10))
+    assert len(figure.axes[0].lines) == 2
+    assert {"one", "two", "A claim"} <= set(words(figure))
+    assert not any("zero" in text for text in words(figure))
+
+
+def test_laws_are_lines_and_not_fitted() -> None:
+    figure = eigenvalues.laws(
+        [1, 2], {"a": [[1.0, 4.0], [4.0, 1.0]]}, {"a": [5.0, 6.0]}, "T", xlabel="x", ylabel="y", over="networks"
+    )
+    ax = figure.axes[0]
+    line = next(line for line in ax.lines if line.get_label() == "a")
+    np.testing.assert_array_equal(line.get_ydata(), [5, 6])
+    np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), [2, 2])
+    assert any("geometric mean of 2 networks" in text for text in words(figure))
+
+
+def test_descent_shows_every_step() -> None:
+    figure = eigenvalues.descent({"safe": [1.0, 0.1, 0.01], "not": [1.0, 10.0, 100.0]}, "T")
+    safe, unsafe = figure.axes[0].lines
+    assert list(safe.get_ydata()) == [1, 0.1, 0.01]
+    assert list(unsafe.get_xdata()) == [0, 1, 2]
+    assert {"safe", "not"} <= set(words(figure))
