@@ -430,6 +430,41 @@ MUTANTS = [
         new="torch.as_tensor(value)",
         test="tests/theory/test_meanfield.py::TestReference::test_every_number",
     ),
+    Mutant(
+        name="pictures turn the wrong way round",
+        file="networks/actions.py",
+        old="(lift.mT - lift)",
+        new="(lift - lift.mT)",
+        test="tests/networks/test_actions.py::test_a_blob_turns_counter_clockwise_as_shown",
+    ),
+    Mutant(
+        name="an invariant that turns",
+        file="networks/symmetric.py",
+        old="a[:, i] * b[:, j] - b[:, i] * a[:, j]",
+        new="a[:, i] * b[:, j] + b[:, i] * a[:, j]",
+        test="tests/networks/test_symmetric.py::TestLinks::test_invariants_do_not_change_along_an_orbit",
+    ),
+    Mutant(
+        name="a midpoint that is an end",
+        file="geometry/null_curves.py",
+        old="velocity(at + h / 2 * v)",
+        new="velocity(at + h * v)",
+        test="tests/geometry/test_null_curves.py::TestNullCurve::test_on_a_circle_it_has_its_closed_form",
+    ),
+    Mutant(
+        name="relative stretch of plain means",
+        file="geometry/sensitivity.py",
+        old="(asked.square().mean() / others.square().mean()).sqrt()",
+        new="asked.mean() / others.mean()",
+        test="tests/geometry/test_sensitivity.py::test_relative_is_a_quotient_of_root_mean_squares",
+    ),
+    Mutant(
+        name="augmentation that goes on after training",
+        file="training/augmentation.py",
+        old="if not self.training or not self.reach:",
+        new="if not self.reach:",
+        test="tests/training/test_augmentation.py::test_the_same_seed_moves_alike_and_eval_is_the_identity",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant

@@ -320,7 +320,7 @@ pictures.row(some.reshape(-1, 8, 8),
              note="Above each picture: the answer and its probability.")
 
 # %% [markdown] tags=["reads"]
-# The picture has moved by 2.79, more than two thirds of the way to a zero is long; the logits by 0.0009. All pictures with these logits form a surface of dimension 54 near here. Hardly a direction
+# The picture has moved by 2.79, where the zero was 3.69 away; the logits have moved by 0.0009. All pictures with these logits form a surface of dimension 54 near here. Hardly a direction
 # on it is a symmetry that you would ask for.
 
 # %% [markdown]
