@@ -139,16 +139,21 @@ def lay(form: Form, intervals: list[tuple[float, float]], floor: float) -> list[
     """
     found = []
     for low, high in intervals:
-        end = high if high < math.inf else _tail(form, low, floor)
+        reached = high < math.inf and (not form.exact or _log_value(form, high) > floor)
+        end = high if reached else _tail(form, low, high, floor)
         if not form.exact:
             end = _thin(form, low, end, floor)
-        found.append(
-            _lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=high < math.inf and end == high)
-        )
+        found.append(_lay_one(form, low, end, max(_PANELS // len(intervals), 20), closed=end == high))
+        if not reached:
+            break
     return found
 
 
-def _tail(form: Form, low: float, floor: float) -> float:
+def _log_value(form: Form, t: float) -> float:
+    return float(form.at(torch.tensor([t], dtype=torch.complex128)).log_value.real)
+
+
+def _tail(form: Form, low: float, high: float, floor: float) -> float:
     """Where to stop on the way to λ = 0."""
     total = 1 - form.zero_mass
 
@@ -158,8 +163,9 @@ def _tail(form: Form, low: float, floor: float) -> float:
         return (form.at(points).log_value.real < floor) | (mass_above(form, t, theta) > total - _REST)
 
     step = 1.0
-    while not beyond(torch.tensor([low + step], dtype=torch.float64)):
+    while low + step < high and not beyond(torch.tensor([low + step], dtype=torch.float64)):
         step *= 2
+    step = min(step, (high - low) * (1 - 1e-9))
     for width in (step, step / 64):
         points = torch.linspace(low + step - width, low + step, 65, dtype=torch.float64)[1:]
         step = float(points[int(beyond(points).to(torch.uint8).argmax())]) - low
@@ -227,4 +233,6 @@ def _lay_one(form: Form, low: float, high: float, count: int, closed: bool) -> N
     followed = float((density * weight).sum()) + sum(mass for _, mass in form.atoms)
     if not form.exact and float(log_value[-1]) < _DEEP:
         below = 1 - form.zero_mass - followed
+    elif below:
+        below -= sum(mass for place, mass in form.atoms if place < log_value[-1])
     return Nodes(t, theta, log_value, density, weight, below)

@@ -240,7 +240,7 @@ class FreeProduct:
         if self.gaussian:
             return []
         pairs = zip(self._poles, self.slopes.weight.tolist(), strict=False)
-        return [(place, p) for place, p in pairs if self.depth * (1 - p) < 1]
+        return [(place, p) for place, p in pairs if self.depth * (1 - p) < 1 - 1e-13]
 
     def _root(self, value: float, low: float, high: float) -> float:
         """Where ψ, which increases from -∞ between poles, passes `value` on the real axis; inf if it does not."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,20 +176,29 @@ class TestEveryLaw:
         close(law.moment(1), mean**depth, rtol=1e-6)
         close(law.moment(2) / law.moment(1) ** 2, 1 + depth * spread, rtol=1e-6)
 
-    @pytest.mark.parametrize("law", [
-        density("linear", 200, 1.0, 0.0), density("relu", 200, 2**0.5, 0.0, "orthogonal"),
-        density("leaky_relu", 2, 1.0, 0.0, "orthogonal"), universal_limit("smooth", 1e-6),
-        universal_limit("smooth", 1e3),
-        universal_limit("bernoulli", 1e-6), universal_limit("bernoulli", 1.0), universal_limit("bernoulli", 1e3),
-        resnet_law(1e-6), resnet_law(300.0), density("hardtanh", 3, 1.0, 30.0),
+    @pytest.mark.parametrize(("make", "arguments"), [
+        (density, ("linear", 200, 1.0, 0.0)), (density, ("relu", 200, 2**0.5, 0.0, "orthogonal")),
+        (density, ("leaky_relu", 2, 1.0, 0.0, "orthogonal")), (density, ("leaky_relu", 200, 1.0, 0.0, "orthogonal")),
+        (density, ("elu", 2, 1.1, 0.2, "orthogonal")), (density, ("hardtanh", 3, 1.0, 30.0)),
+        (universal_limit, ("smooth", 1e-6)), (universal_limit, ("smooth", 1e3)), (universal_limit, ("bernoulli", 1e-6)),
+        (universal_limit, ("bernoulli", 1.0)), (universal_limit, ("bernoulli", 1e3)),
+        (resnet_law, (1e-6,)), (resnet_law, (300.0,)),
     ], ids=str)  # fmt: skip
-    def test_extreme_laws_keep_mass_order_and_sign(self, law: SpectralLaw) -> None:
+    def test_extreme_laws_keep_mass_order_and_sign(self, make: Callable[..., SpectralLaw], arguments: tuple) -> None:
+        law = make(*arguments)
         assert abs(total(law) - 1) < 1e-6
         for values in (law.s, law.values, law.weights):
             assert values.isfinite().all()
             assert (values > 0).all()
         assert (law.s.diff() >= 0).all()
         assert ((law.s >= law.edges[:1, 0]) & (law.s <= law.edges[-1:, 1])).all()
+
+    def test_a_thin_tail_is_smooth(self) -> None:
+        law = density("tanh", 2, 1.01, 0.002, "orthogonal")
+        below = (law.weights * law.values).cumsum(0)
+        tail = law.values[(below > 1e-7) & (below < 1e-2)].log()
+        assert len(tail) > 100
+        assert (tail.diff() > 0).all()
 
     def test_squared_is_the_same_law(self) -> None:
         law, square = (density("relu", 6, 2**0.5, 0.0, squared=squared) for squared in (False, True))
