@@ -327,7 +327,7 @@ eigenvalues.laws(
 #
 # In the picture at the top: (1) $\sigma_b = 0.5$, 20 samples, then 60: where does the first dot go, where the others? (2) The same at $\sigma_b = 0$. (3) Which of the two lines do you trust at width 16?
 #
-# <details><summary>Answers</summary>(1) It nearly stays; the others fall like 1/N. (2) Now all fall: there is no outlier. (3) The mean; the largest needs width.</details>
+# <details><summary>Answers</summary>(1) It loses a quarter; the others fall to a third, like 1/N. (2) Now the first falls with them: there is no outlier. (3) Rather the mean; the largest needs width.</details>
 
 # %% [markdown]
 # ## How long may a step be?
@@ -358,7 +358,7 @@ for name, losses in back.items():
 eigenvalues.descent(first, "Above 2/λ there is no way back")
 
 # %% [markdown] tags=["reads"]
-# Slightly below, the loss falls in every network; slightly above, it grows, and the distance by a factor of $1.1982 \pm 0.0042$ a step, as $|1 - 1.1 \cdot 2| = 1.2$ says. The third line took $\lambda_{\max}$ from the formula where $\kappa_2 = 0$: a step that looks safe, and explodes.
+# Slightly below, the loss falls; slightly above, it grows, and the distance by a factor of $1.1982 \pm 0.0042$ a step, as $|1 - 1.1 \cdot 2| = 1.2$ says. The third line took $\lambda_{\max}$ from the formula where $\kappa_2 = 0$: a step that looks safe, and explodes.
 
 # %% [markdown]
 # ## Other parameters, same functions

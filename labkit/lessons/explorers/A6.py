@@ -70,7 +70,7 @@ EXPLORERS = {
         ],
         summary=say_spectrum,
         snapshot={"width": (16, 256), "sigma_b": (0.0, 0.5)},
-        static={"width": (16, 32, 64, 128, 256), "hidden": (1, 2, 4), "sigma_b": (0.0, 0.5)},
+        static={"width": (16, 64, 128, 256), "hidden": (1, 2), "sigma_b": (0.0, 0.5), "samples": (20, 60)},
         size=(7.2, 3.6),
     ),
 }
