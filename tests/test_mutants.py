@@ -493,6 +493,34 @@ MUTANTS = [
         new="if not self.reach:",
         test="tests/training/test_augmentation.py::test_the_same_seed_moves_alike_and_eval_is_the_identity",
     ),
+    Mutant(
+        name="descent beside a minimum goes uphill",
+        file="training/descent.py",
+        old="p.sub_(float(lr) * gradient)",
+        new="p.add_(float(lr) * gradient)",
+        test="tests/training/test_descent.py::test_a_linear_model_follows_its_eigenvalues",
+    ),
+    Mutant(
+        name="the squared loss loses its half",
+        file="training/descent.py",
+        old=".sum(1).mean() / 2",
+        new=".sum(1).mean()",
+        test="tests/training/test_descent.py::test_a_linear_model_follows_its_eigenvalues",
+    ),
+    Mutant(
+        name="inputs on the sphere have norm one",
+        file="training/random_inputs.py",
+        old=".mul(width**0.5)",
+        new="",
+        test="tests/training/test_random_inputs.py::test_every_input_has_mean_square_one_and_the_seed_decides",
+    ),
+    Mutant(
+        name="zeros of a spectrum are counted one short",
+        file="plots/eigenvalues.py",
+        old="{total - rank:,} are zero",
+        new="{total - rank - 1:,} are zero",
+        test="tests/plots/test_eigenvalues.py::test_eigenvalues_stand_at_their_numbers_and_the_zeros_are_counted",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant
