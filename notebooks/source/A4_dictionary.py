@@ -204,10 +204,12 @@ for phase in theory:
         flips = (h > 0) != (h.roll(-1, 1) > 0)
         near = torch.cosine_similarity(h, h.roll(-8, 1), dim=2)
         for name, row in zip(names, (
-                [m.speed.square().mean() / width for m in made],
-                [m.curvature.square().mean() * width for m in made],
+                torch.stack([m.speed for m in made]).square(
+                    ).mean(1).detach() / width,
+                torch.stack([m.curvature for m in made]).square(
+                    ).mean(1).detach() * width,
                 flips.double().sum(1).mean(1), 1 - near.mean(1))):
-            runs[name][phase].append(torch.as_tensor(row).cpu())
+            runs[name][phase].append(row.cpu())
 runs = {name: {p: torch.stack(r) for p, r in by.items()}
         for name, by in runs.items()}
 
