@@ -431,10 +431,10 @@ MUTANTS = [
         test="tests/theory/test_meanfield.py::TestReference::test_every_number",
     ),
     Mutant(
-        name="one Gaussian matrix too few in a spectral law",
+        name="Gaussian weights add nothing to the variance of a spectral law",
         file="theory/_spectral_forms.py",
-        old="log_value = log_value + self.depth * one_plus_psi.log()",
-        new="log_value = log_value + (self.depth - 1) * one_plus_psi.log()",
+        old="/ mean**2 + self.gaussian)",
+        new="/ mean**2)",
         test="tests/theory/test_free_probability.py::TestClosedForms::test_quarter_circle_and_marchenko_pastur",
     ),
     Mutant(

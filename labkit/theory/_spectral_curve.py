@@ -27,6 +27,7 @@ _FAINT = 1e-11  # a density times its length that is no longer followed
 _DEEP = -30.0  # of log λ: what curved activations leave beyond is not told apart
 _REST = 1e-13  # of the mass, below which a tail to λ = 0 is not followed
 _FAR = 45.0  # in log u: what lies as far beyond all poles has no mass left
+_FARTHEST = 650.0  # log u that float64 still holds
 _ABOVE = 1e-150  # the real axis, from above
 
 
@@ -163,7 +164,7 @@ def _tail(form: Form, low: float, high: float, floor: float) -> float:
         return (form.at(points).log_value.real < floor) | (mass_above(form, t, theta) > total - _REST)
 
     step = 1.0
-    while low + step < high and not beyond(torch.tensor([low + step], dtype=torch.float64)):
+    while low + step < min(high, _FARTHEST) and not beyond(torch.tensor([low + step], dtype=torch.float64)):
         step *= 2
     step = min(step, (high - low) * (1 - 1e-9))
     for width in (step, step / 64):
