@@ -20,6 +20,7 @@ def stretch(lin: Lin, v: Tensor) -> Float[Tensor, "batch"]:
         ValueError: if v does not fit.
 
     Example:
+        >>> import torch
         >>> from labkit import Linearization
         >>> lin = Linearization([torch.tensor([[[3.0, 0.0], [0.0, 0.5]]])])
         >>> stretch(lin, torch.tensor([0.0, 7.0]))
@@ -50,6 +51,7 @@ def relative_stretch(lin: Lin, v: Tensor, usual: Tensor) -> Float[Tensor, ""]:
         ValueError: if a direction does not fit.
 
     Example:
+        >>> import torch
         >>> from labkit import Linearization
         >>> lin = Linearization([torch.tensor([[[3.0, 0.0], [0.0, 0.5]]])])
         >>> relative_stretch(lin, torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
