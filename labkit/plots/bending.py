@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
@@ -68,18 +69,22 @@ def sheet(ax: Axes, points: ArrayLike, tint: ArrayLike, *, reach: float | int) -
     return drawn
 
 
-def shares(ax: Axes, table: ArrayLike) -> None:
+def shares(ax: Axes, table: ArrayLike, *, within: tuple[float | int, float | int] = (0.0, 0.0)) -> None:
     """What each link pays of a bill: its row's sum as a bar, its own entry as a tick; both added up at the foot.
 
     Args:
         ax: where to draw.
         table: (L, L), symmetric.
+        within: values that the axis shows besides this bill's, as of other bills to compare it with.
     """
     entries = array(table)
     rows, own = entries.sum(1), entries.diagonal()
-    reach = round_up(1.45 * max(float(np.abs([*rows, *own, rows.sum(), own.sum()]).max()), 0.05))
+    drawn = [*rows, *own, rows.sum(), own.sum(), *within, 0.0]
+    low, high = float(min(drawn)), float(max(drawn))
+    reach = max(high - low, 0.05)
     foot = len(rows) + 1.25
-    ax.set(xlim=(-reach, reach), ylim=(foot + 0.75, 0.4), xlabel="integral curvature (rad)")
+    ax.set(xlim=(low - 0.27 * reach, high + 0.27 * reach), ylim=(foot + 0.75, 0.4))  # room for the two sums
+    ax.set(xlabel="integral curvature (rad)")
     ax.set(yticks=[*range(1, len(rows) + 1), foot], yticklabels=[*map(str, range(1, len(rows) + 1)), "sum"])
     ax.set_ylabel("layer", labelpad=2)
     ax.grid(False, axis="y")
@@ -89,12 +94,15 @@ def shares(ax: Axes, table: ArrayLike) -> None:
     colors = [style.CHAOTIC if total > 0 else style.ORDERED for total in totals]
     ax.barh(places, totals, color=colors, height=0.6, alpha=0.85, zorder=2)
     there = entries.any(1)  # a layer that bends nothing has no tick
+    if not there.any():
+        ax.text(0.5, 0.55, "no layer has bent it yet", transform=ax.transAxes, ha="center", color=style.NOTE,
+                path_effects=style.HALO)  # fmt: skip
+        return
     heights = np.arange(1, len(rows) + 1)[there]
-    if there.any():
-        ax.plot([*own[there], own.sum()], [*heights, foot], "|", ms=15, mew=2.6, color=style.INK, zorder=4)
+    ax.plot([*own[there], own.sum()], [*heights, foot], "|", ms=15, mew=2.6, color=style.INK, zorder=4)
     for value, left in ((rows.sum(), rows.sum() < own.sum()), (own.sum(), rows.sum() >= own.sum())):
         edge = min(value, 0.0) if left else max(value, 0.0) if value == rows.sum() else value
-        ax.text(edge + (-0.05 if left else 0.05) * reach, foot, f"${value:.2f}$", size=9, va="center",
+        ax.text(edge + (-0.03 if left else 0.03) * reach, foot, f"${value:.2f}$", size=9, va="center",
                 ha="right" if left else "left", path_effects=style.HALO, zorder=5)  # fmt: skip
 
 
@@ -120,7 +128,7 @@ def bill(table: ArrayLike, title: str) -> Figure:
                   color=ink)  # fmt: skip
         if row == column:
             left.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=style.INK, lw=1.6))
-    left.set_title("entries; own ones framed", size=10)
+    left.set_title("entries (rad); own ones framed", size=10)
     shares(right, entries)
     right.set_title("bars: rows; ticks: own entries", size=10)
     figure.suptitle(title, x=0.01, ha="left", size=11)
@@ -128,19 +136,24 @@ def bill(table: ArrayLike, title: str) -> Figure:
 
 
 def gallery(surfaces: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str) -> Figure:
-    """Surfaces side by side, all on one scale of colour.
+    """Surfaces side by side, all on one scale of colour, which stands at the right.
 
     Args:
         surfaces: name → (points (m, n, 3), tint (m − 1, n − 1)); a second line of the name goes below.
         title: what the picture claims.
     """
     figure, axes = style.new(1, len(surfaces), size=(7.2, 2.9))
-    reach = 1.6 * max(float(np.abs(array(tint)).max()) for _, tint in surfaces.values())  # no piece is darkest
+    most = max(float(np.abs(array(tint)).max()) for _, tint in surfaces.values())
+    reach = 1.6 * most  # no piece is darkest
     for ax, (name, (points, tint)) in zip(np.atleast_1d(axes), surfaces.items(), strict=True):
         sheet(ax, points, tint, reach=reach)
         head, _, below = name.partition("\n")
         ax.set_title(head, loc="center", size=10)
         ax.set_xlabel(below, size=10)
+    shade = ScalarMappable(CenteredNorm(0, halfrange=reach), style.STRETCH)
+    bar = figure.colorbar(shade, ax=axes, shrink=0.6, aspect=14, pad=0.02)
+    bar.ax.set(title="$K$", ylim=(-most, most))
+    bar.ax.grid(False)
     figure.suptitle(title, x=0.01, ha="left", size=11)
     return style.shown_once(figure)
 
@@ -157,7 +170,7 @@ def split(curve: ArrayLike, velocity: float | int, acceleration: ArrayLike, titl
     path = array(curve)
     along, across = array(acceleration)
     radius = float(velocity) ** 2 / across
-    figure, ax = style.new(size=(7.2, 3.3))
+    figure, ax = style.new(size=(7.2, 3.5))
     ax.plot(*path.T, color=style.INK, lw=2.2, zorder=3)
     ax.add_patch(Circle((0, radius), radius, fill=False, ec=style.MEASURED, lw=1.6, ls=(0, (5, 2))))
     length = 0.62 * radius / max(abs(along), across)  # arrows as long as the picture allows
@@ -168,13 +181,22 @@ def split(curve: ArrayLike, velocity: float | int, acceleration: ArrayLike, titl
         arrow = {"arrowstyle": "-|>", "color": color, "lw": 2.0, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", tip, (0, 0), arrowprops=arrow, zorder=5)
         side = "right" if x < 0 else "left"
-        ax.annotate(name, tip, (-7 if x < 0 else 7, -11 if y == 0 else 4), textcoords="offset points", ha=side,
-                    color=style.dark(color), path_effects=style.HALO, zorder=6)  # fmt: skip
+        if x and y:  # above its tip, where no other arrow passes
+            side, away = "center", (-6 if x < 0 else 6, 6)
+        else:
+            away = (-7 if x < 0 else 7, -11 if y == 0 else 4)
+        ax.annotate(name, tip, away, textcoords="offset points", ha=side, color=style.dark(color),
+                    path_effects=style.HALO, zorder=6)  # fmt: skip
     ax.plot(0, 0, "o", ms=7, color=style.INK, mec="white", mew=1.2, zorder=7)
     ax.annotate(f"radius {radius:.2f}", (0, 2 * radius), (0, 4), textcoords="offset points", ha="center", va="bottom",
                 color=style.dark(style.MEASURED))  # fmt: skip
-    ax.set(xlim=(-2.6 * radius, 2.6 * radius), ylim=(-0.35 * radius, 2.4 * radius), aspect="equal", title=title)
+    left, right = min(path[:, 0].min(), -radius), max(path[:, 0].max(), radius)
+    low, high = min(path[:, 1].min(), -0.25 * radius), max(path[:, 1].max(), 2 * radius)
+    edge = 0.2 * radius
+    ax.set(xlim=(left - edge, right + edge), ylim=(low - edge, high + 2 * edge), aspect="equal", title=title)
     ax.set(xlabel="along the tangent", ylabel="along the normal")
+    words = f"Arrows: accelerations, drawn {length:.3g} times as long; dashed: the circle that fits best."
+    figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)
 
 
@@ -188,33 +210,40 @@ def laws(
     ylabel: str,
     log: bool = False,
     over: str = "networks",
+    lines: str = "the law",
+    apart: float | int = 0,
 ) -> Figure:
     """Laws as lines and, on them or not, what was measured: means ± 4 standard errors.
 
     Args:
         x: (n,).
-        samples: name → (repetitions, n). A name that is a phase wears its colour.
+        samples: name → (repetitions, n). A name whose last word is a phase wears its colour.
         predictions: name → (n,), of the same names, or of others that were not measured.
         title: what the picture claims.
         xlabel: name and unit of `x`.
         ylabel: name and unit of the samples.
         log: whether both axes are logarithmic.
         over: what the repetitions are.
+        lines: what the lines are.
+        apart: by how much, in units of `x`, the points of the samples stand beside each other.
     """
     at: NDArray[np.float64] = array(x)
     figure, ax = style.new(size=(7.2, 3.1))
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     second = {"color": style.QUIET, "fmt": "s", "mec": style.NOTE, "ecolor": style.NOTE}
     looks = dict(zip(samples, ({}, second), strict=False))
+    lasts = {name: name.split()[-1] for name in (*samples, *predictions)}
+    phases = {name: last if last in style.PHASES else None for name, last in lasts.items()}
     for name, line in predictions.items():
-        phase = name if name in style.PHASES else None
+        phase = phases[name]
         dashes = {} if phase else {"ls": "-" if name == next(iter(samples)) else (0, (5, 2))}
         style.predicted(ax, at, array(line), phase, label=name, **dashes)
-    for name, values in samples.items():
+    shifts = apart * (np.arange(len(samples)) - (len(samples) - 1) / 2)
+    for shift, (name, values) in zip(shifts, samples.items(), strict=True):
         table = array(values)
         mean, half = table.mean(0), 4 * table.std(0, ddof=1) / np.sqrt(len(table))
-        phase = name if name in style.PHASES else None
-        style.measured(ax, at, mean, half, phase, **({} if phase else looks.get(name, {})))
+        phase = phases[name]
+        style.measured(ax, at + shift, mean, half, phase, **({} if phase else looks.get(name, {})))
     if log:
         ax.set(xscale="log", yscale="log")
         ticks = [1, 2, 5, 10, 20, 50, 100, 200]
@@ -227,6 +256,6 @@ def laws(
         ax.set_xticks(at, labels=[f"{value:g}" for value in at])
     style.label_lines(ax)
     counts = " and ".join(str(count) for count in dict.fromkeys(len(array(values)) for values in samples.values()))
-    words = f"Lines: the law; points: mean of {counts} {over}, bars $\\pm$ 4 standard errors."
+    words = f"Lines: {lines}; points: mean of {counts} {over}, bars $\\pm$ 4 standard errors."
     figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)

@@ -32,10 +32,10 @@ explore("A5")
 # %% [markdown]
 # | | |
 # |---|---|
-# | **You will be able to** | split bending from stretching (A5.1) · compute curvature by Gauss' equation (A5.2) · say which layer made it (A5.3) · measure it without derivatives, at kinks too (A5.4) · predict it from two numbers |
+# | **You will be able to** | split bending from stretching (A5.1); compute curvature by Gauss' equation (A5.2); say which layer made it (A5.3); measure it without derivatives, at kinks too (A5.4); predict it from two numbers |
 # | **Time** | 70 minutes; `full` runs for some 5 |
-# | **You need** | A2: the pullback metric; inner products, the chain rule twice |
-# | **Sources** | Gauss 1828; Milnor 1950 (total curvature); Poole et al. 2016 (curvature through depth); Di Lillo 2025 (extrema) |
+# | **You need** | A2: the pullback metric; the chain rule twice (A4's $q^*$, $\chi$ are recalled) |
+# | **Sources** | Gauss 1828; Milnor 1950; Poole et al. 2016; Di Lillo 2025 |
 
 # %% tags=["parameters"]
 profile: str = "fast"     # "full": three times the networks, deeper
@@ -62,7 +62,7 @@ sheets = [mlp(depth, width, activation, sigma_w, sigma_b, n_in=784,
               seed=seed + k, device=device) for k in range(repeats)]
 
 # %% [markdown]
-# **Predict.** Put a round sphere into a wide random tanh network that keeps lengths in the mean ($\chi = 1$). After five layers, how much more bent is its
+# **Predict.** Put a round 2-sphere into a wide random tanh network that keeps lengths in the mean ($\chi = 1$). After five layers, how much more bent is its
 # image than a round sphere of that size? Bending is measured by $|II|^2$, defined below; 1 means as bent.
 
 # %%
@@ -72,7 +72,7 @@ predict("A5.p1", my_guess)
 # %% [markdown]
 # ## The idea in one picture
 #
-# Walk through the middle of the sheet at speed 1. The image moves with velocity $Df\,u$ and acceleration $D^2\!f(u,u)$. Part of this points forward: the walk gets faster or slower.
+# Walk through the middle of the sheet at speed 1. The image moves with velocity $Df\,u$ and acceleration $D^2\!f(u,u)$. Part of this points along the walk: it gets faster or slower.
 # The rest stands at right angles: the walk *bends*.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "The image of a straight walk near one point, with its acceleration drawn as an arrow, split into a tangent part and a normal part, and the circle that fits the curve best there."}}
@@ -91,21 +91,21 @@ bending.split(curve, speed, parts,
 
 # %% [markdown] tags=["reads"]
 # In the middle of the sheet one step arrives with length 0.2514. Of the acceleration 0.03019 points backwards; another clock would remove it. The other 0.04496 stand across, and no clock
-# helps. The circle that fits best has radius $|Df\,u|^2/|II(u,u)| = 1.41$, one over the curvature $\kappa$.
+# helps. The circle that fits best has radius $|Df\,u|^2/|II(u,u)| = 1.41$, one over the curvature $\kappa$. (Here $II$ is normal to the *curve*, $k = 1$.)
 
 # %% [markdown]
 # ## The statement
 #
 # Let $f : U \subseteq \mathbb{R}^k \to \mathbb{R}^n$ be $C^3$ with $Df$ injective, $g = Df^\top Df$ its pullback metric, $P_\perp$ the projection onto what is normal to the image. The **second fundamental form** is
-# $II(u, v) = P_\perp\, D^2\!f(u, v)$. **Then the Riemann tensor of $g$ is (Gauss)**
+# $II(u, v) = P_\perp\, D^2\!f(u, v)$; in an orthonormal frame $|II|^2 = \sum |II_{ij}|^2$, $\operatorname{tr} II = \sum II_{ii}$. **Then the Riemann tensor of $g$ is (Gauss)**
 #
 # $$R_{ijkl} = \langle II_{ik},\, II_{jl}\rangle - \langle II_{il},\, II_{jk}\rangle.$$
 #
 # So $g$ alone, lengths on the sheet, knows this combination of how it bends in space.
 
 # %% [markdown]
-# *Proof.* Both sides are tensors, so choose the coordinates. Replacing $x$ by $x - \tfrac12\Gamma(x,x)$ makes the first derivatives of $g$ vanish at our point. There the
-# textbook formula for $R$ keeps its second derivatives only:
+# *Proof.* Both sides are tensors, so choose the coordinates. Replacing $x$ by $x$ plus a suitable quadratic makes the first derivatives of $g$ vanish at our point. There the
+# textbook formula for $R$ (signs: a sphere has $K > 0$) keeps second derivatives only:
 #
 # $$R_{ijkl} = \tfrac12\bigl(\partial_i\partial_l g_{jk} + \partial_j\partial_k g_{il} - \partial_i\partial_k g_{jl} - \partial_j\partial_l g_{ik}\bigr).$$
 #
@@ -115,7 +115,7 @@ bending.split(curve, speed, parts,
 # $$\partial_i\partial_l \langle f_j, f_k\rangle = \langle f_{ijl}, f_k\rangle + \langle f_{ij}, f_{kl}\rangle + \langle f_{jl}, f_{ik}\rangle + \langle f_j, f_{ikl}\rangle.$$
 #
 # In the sum all third derivatives cancel in pairs, all $\langle f_{ij}, f_{kl}\rangle$ too, and what is left, halved, is $\langle f_{ik}, f_{jl}\rangle - \langle f_{il}, f_{jk}\rangle$. And where $\partial g = 0$,
-# $\Gamma = 0$: second derivatives have no tangent part, $f_{ij} = II_{ij}$. $\square$
+# second derivatives have no tangent part: $f_{ij} = II_{ij}$. $\square$
 
 # %% [markdown]
 # *What it needs.* Rank $k$ everywhere: at a fold or a cusp $II$ is not defined. Three derivatives for the proof, but only two enter the result.
@@ -128,10 +128,10 @@ bending.split(curve, speed, parts,
 # ## Measure: three surfaces, each one hidden layer
 #
 # As $\cos u \cos v = \tfrac12\cos(u{+}v) + \tfrac12\cos(u{-}v)$, the sphere is a network: affine, sine, affine. So is the torus, and so is the Clifford torus $(\cos u, \sin u, \cos v, \sin v)$.
-# Their curvatures are in every textbook: $K = 1$, $\cos v/(2 + \cos v)$, and 0.
+# Their curvatures are known: $K = 1$, $\cos v/(2 + \cos v)$, and 0.
 
 # %%
-u, v = at = 3 * torch.rand(2, 100) - 1.5
+u, v = at = math.pi * (2 * torch.rand(2, 100) - 1)   # all around
 made = {"sphere": (surfaces.sphere(), 1 + 0 * v),
         "torus": (surfaces.torus(), v.cos() / (2 + v.cos())),
         "Clifford torus": (surfaces.clifford_torus(), 0 * v)}
@@ -143,7 +143,7 @@ for name, (chain, K) in made.items():
           f"affine links pay {paid[:, ::2].abs().max():.0f}, "
           f"|II|² at a point {(trace2 - S)[0]:.2f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A sphere, a torus and a Clifford torus projected to three dimensions. The sphere is evenly orange, the torus orange outside and blue inside, the Clifford torus colourless."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A sphere, a torus and a Clifford torus projected to three dimensions. The sphere is evenly orange, the torus orange outside and blue inside, the Clifford torus colourless. A scale of colour for K stands at the right."}}
 drawn, s = {}, torch.linspace(-1, 1, 41) * math.pi
 m = (s[1:] + s[:-1]) / 2                    # the middles of pieces
 for (name, (chain, _)), half, said in zip(made.items(), (2, 1, 1), (
@@ -158,13 +158,13 @@ bending.gallery(drawn, "Like a ball, like a saddle, bent but flat")
 
 # %% [markdown] tags=["reads"]
 # All agree to rounding, and the affine links pay exactly nothing: the sine alone bends. The Clifford torus has $|II|^2 = 2.00$, as much as the sphere, and yet $K = 0$. It bends along two circles and
-# unrolls into a square without being stretched, as paper does. Bent and curved are two things.
+# unrolls into a square without being stretched. Bent and curved are two things.
 
 # %% [markdown]
 # ## Exercise A5.1 · the second fundamental form
 #
 # Write `second_form(J, H)`, the normal part of second derivatives $H$, $(n, k, k)$, given the Jacobian $J$, $(n, k)$. Its columns span the tangent space, but
-# neither have length 1 nor right angles. A projector $(n, n)$ acts on the first axis of $H$.
+# are neither unit nor orthogonal. A projector $(n, n)$ acts on the first axis of $H$.
 
 # %% tags=["exercise"]
 def second_form(J, H):
@@ -194,10 +194,12 @@ check("A5.2", gauss)      # stuck? hint("A5.2"), solution("A5.2")
 #
 # $$D^2\!f(u,v) = \sum_l J_L \cdots J_{l+1}\; D^2\!f_l\,(J_{l-1}\cdots J_1 u,\; J_{l-1}\cdots J_1 v).$$
 #
-# For an affine link $D^2\!f_l = 0$. For an elementwise one it is $\varphi''(h)\,u\,v$, unit by unit. So $II = \sum_l II^l$ comes from the nonlinearities alone; affine maps pass it on.
+# For an affine link $D^2\!f_l = 0$. For an elementwise one it is $\varphi''(h)\,u\,v$, unit by unit. So $II = \sum_l II^l$ ($II^l$: $P_\perp$, at the output, of term $l$) comes from nonlinearities alone; affine maps pass it on.
 
 # %% [markdown]
-# Curvature is quadratic in $II$, so it is a sum over *pairs* of layers, the **bill** $B_{lm}$, symmetric: own terms $B_{ll}$, and cross terms. A layer's *share* is its row sum.
+# Curvature is quadratic in $II$, so $K$ is a sum over *pairs* of layers, the **bill** $B_{lm}$: own terms $B_{ll}$, and cross terms. A layer's *share* is its row sum.
+#
+# $$2B_{lm} = \langle \operatorname{tr} II^l, \operatorname{tr} II^m\rangle - \langle II^l, II^m\rangle .$$
 #
 # A layer here is $h \mapsto W\varphi(h) + b$; the first is affine. Sum over the sheet: $\int K\,dA$, its **integral curvature** in radians; a whole round sphere has $4\pi$.
 
@@ -220,13 +222,13 @@ print("own:  ", *(f"{value:.2f}" for value in own))
 bending.bill(bills[0], "Own terms do not make the curvature: pairs do")
 
 # %% [markdown] tags=["reads"]
-# Rows sum to the whole to rounding. The diagonal does not, not even in sign: own terms miss the curvature by $-4.8 \pm 1.7$ rad, so the claim fails; here they are −5.86 against 0.12. An own term is the curvature with
-# *that layer alone* nonlinear, all others linearised there. One wide random layer makes saddles (for erf the scalar curvature is nowhere positive, Zavatone-Veth et al. 2023). The balls come from pairs.
+# Rows sum to the whole to rounding. The diagonal does not, often not even in sign: own terms miss the curvature by $-4.8 \pm 1.7$ rad (±: four standard errors), so the claim fails; here they are −5.86 against 0.12. An own term is the curvature with
+# *that layer alone* nonlinear, all others linearised there. Here own terms are mostly saddles (for erf, wide, never balls: Zavatone-Veth et al. 2023); most balls come from pairs.
 
 # %% [markdown]
 # ## A witness who never differentiates twice
 #
-# Carry an arrow around the border of the sheet, never turning it *in the sheet*. It comes home turned by $\int K\,dA$ (Gauss and Bonnet). Each step needs tangent planes only: first derivatives.
+# Carry an arrow around the border of the sheet, never turning it *in the sheet*. It comes home turned by $\int K\,dA$, up to $2\pi$ (Gauss and Bonnet). Each step needs first derivatives only.
 
 # %%
 edge = torch.linspace(-24, 24, 201, device=device)[:-1]
@@ -239,7 +241,7 @@ print("arrow:", *(f"{angle:.2f}" for angle in turned))
 claim("A5.c2", whole - turned, predicted=0)
 
 # %% [markdown] tags=["reads"]
-# The two differ by $-0.0006 \pm 0.0062$ rad. One side used second derivatives, in a space of 64 dimensions; the other compared directions within the sheet. That they agree is Gauss' theorem.
+# The two differ by $-0.0006 \pm 0.0062$ rad. One side uses second derivatives, the other none. That they agree is Gauss' theorem.
 
 # %% [markdown]
 # ## Exercise A5.3 · a layer's share
@@ -256,8 +258,8 @@ check("A5.3", shares)     # stuck? hint("A5.3"), solution("A5.3")
 # %% [markdown]
 # ## How strongly: two numbers
 #
-# In wide random networks two inputs with cosine $c$ leave a layer with cosine $C(c)$ (A4). Let $\chi = C'(1)$, $\gamma = C''(1)$ and, for all layers composed, $A$ and $\Gamma$. Put a
-# $d$-sphere of squared radius $Nq^*$ into the width, $N \to \infty$. Its image keeps curvature $1/(N q^* A)$ inside, and in the mean
+# In wide random networks two inputs with cosine $c$ leave a layer with cosine $C(c)$ (A4). Let $q^*$ be the mean square every layer keeps, $\chi = C'(1)$, *critical* if 1, $\gamma = C''(1)$; $A$, $\Gamma$ the
+# same for $l$ layers composed: at $\chi = 1$, $A = 1$, $\Gamma = l\gamma$. Put a $d$-sphere of squared radius $Nq^*$ into the $N$ input units, $N \to \infty$. Its image has curvature $1/(N q^* A)$ inside, and in the mean
 #
 # $$N|II|^2 = \frac{d + d(d{+}2)\,\Gamma/A}{q^* A}, \qquad N|\operatorname{tr} II|^2 = \frac{d^2 + d(d{+}2)\,\Gamma/A}{q^* A}.$$
 
@@ -296,14 +298,14 @@ claim("A5.c5", (trace2 / law_tr2)[:, five], predicted=1)
 one, two = "$|II|^2$", "$|\\mathrm{tr}\\,II|^2$"
 bending.laws(layers, {one: norm2 / round2, two: trace2 / round2 / 2},
              {one: law2 / round2, two: law_tr2 / round2 / 2},
-             "Lengths stay, bending grows with every layer",
-             xlabel="layers", ylabel="times a round sphere's")
+             f"Lengths stay, bending grows ($d = 2$, $N = {wide}$)",
+             xlabel="layers", ylabel="bending / a round sphere's")
 
 # %% [markdown] tags=["reads"]
-# Nothing is fitted. Measured over predicted is $0.990 \pm 0.057$ and $0.995 \pm 0.058$. And *isometric, so it does not bend* fails: $|II|^2$ is $10.24 \pm 0.59$ times a round sphere's. Lengths and $K$ stay in the mean;
-# the sphere wrinkles, and every layer adds $4\gamma$, four times 0.4670.
+# Measured over predicted, nothing fitted, is $0.990 \pm 0.057$ and $0.995 \pm 0.058$. And *isometric, so it does not bend* fails: $|II|^2$ is $10.24 \pm 0.59$ times a round sphere's: compare your guess. Lengths and $K$ stay in the mean,
+# and every layer adds $4\gamma$ to this ratio ($d = 2$), four times 0.4670.
 #
-# How wide is wide? A rule of this course, for Gaussian weights, says that the ratio grows like $1 + 1.5\,(2 + 3\iota)\,l/N$, where $\iota = \mathbb{E}\varphi'^4/(\mathbb{E}\varphi'^2)^2 - 1$.
+# A first-order rule for Gaussian weights, matched to simulations, not proved: measured over law is $1 + 1.5\,(2 + 3\iota)\,l/N$, where $\iota = \mathbb{E}\varphi'^4/(\mathbb{E}\varphi'^2)^2 - 1$.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Measured over predicted bending against layers: at width 1000 the points stay near 1, at width 100 they climb along the line of the finite-width bias."}}
 ratios = {f"$N = {n}$": got[..., 1] / law2 for n, got in found.items()}
@@ -314,16 +316,17 @@ for name, ratio in ratios.items():
     print(f"{name[1:-1]}: measured {ratio[:, five].mean():.3f}, "
           f"rule {rule[name][five]:.3f}")
 bending.laws(layers, ratios, rule, "Narrow networks bend more",
-             xlabel="layers", ylabel="$|II|^2$, measured / law")
+             xlabel="layers", ylabel="$|II|^2$, measured / law",
+             lines="the rule", apart=0.12)
 
 # %% [markdown] tags=["reads"]
-# At width 100 five layers bend 1.285 times the law, where the rule expects 1.252; at width 1000 it is 0.990, where it expects 1.025: within the bars. What must be small is
-# *depth over width*: thirty layers of width 1000 should be off by 15 %. (`full` shows it, and at width 100 the rule, a first order, failing too.)
+# At width 100 five layers bend 1.285 times the law, where the rule expects 1.252; at width 1000, 0.990 (rule 1.025): within the bars. *Depth over width*
+# must be small: thirty layers of width 1000 should be off by 15 %. (`full` shows it, and the rule failing at width 100.)
 
 # %% [markdown]
 # ## Count instead
 #
-# **Milnor (1950).** *A closed curve's total curvature $\int\kappa\,ds$, the angle through which its direction turns, is $\pi$ times the mean number of extrema of random readouts $\langle w, f\rangle$.*
+# **Milnor (1950).** *A closed curve's total curvature $\int\kappa\,ds$, the angle through which its direction turns, is $\pi$ times the mean number of extrema of isotropic random readouts $\langle w, f\rangle$.*
 #
 # *Proof, for polygons.* At a corner of turning angle $\theta$ there is an extremum if and only if $w^\perp$ separates the two directions: probability $\theta/\pi$. Add up. $\square$
 #
@@ -350,14 +353,14 @@ for n in (20, 2 * wide):
 
 # %% [markdown] tags=["reads"]
 # Narrow: $0.9978 \pm 0.0097$. Wide: $1.0050 \pm 0.0077$. Narrow networks differ much from each other, 3.05 π to 4.36 π, wide ones little, 4.08 π to 4.22 π; the theorem holds for each. A readout is a logit: curvature counts how often
-# a network changes its mind along a loop.
+# a logit turns round along a loop.
 
 # %% [markdown]
 # ## Explore: one readout
 #
-# (1) At depth 1, how many extrema has every readout? Why? (2) Is there a readout with fewer than two? (3) Change tanh to ReLU at depth 6: does the loop look that much rougher?
+# (1) At depth 1, how many extrema has every readout? Why? (2) Is there a readout with fewer than two? (3) Change tanh to ReLU at depth 6: does the loop look rougher?
 #
-# <details><summary>Answers</summary>(1) Two: an affine image of a circle is an ellipse. (2) No: a maximum and a minimum, so every closed curve turns by at least 2π (Fenchel). (3) Hardly: many small corners.</details>
+# <details><summary>Answers</summary>(1) Two: an affine image of a circle is an ellipse. (2) No: a maximum and a minimum, so every closed curve turns by at least 2π (Fenchel). (3) A little; yet it turns six times as much: many small corners.</details>
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left the image of a loop of photographs in its two widest directions, right one random readout along it; its extrema are marked on both. Titles give the total curvature over pi and the mean number of extrema, which agree."}}
 explore("A5.turn", seed=seed)
@@ -365,7 +368,7 @@ explore("A5.turn", seed=seed)
 # %% [markdown]
 # ## Exercise A5.4 · the turning of a polygon
 #
-# Write `turning(points)`, the angle in radians by which the open polygon with corners $(T, n)$ turns in all. It will be our only tool in the next section.
+# Write `turning(points)`, the sum, in radians, of the angles by which the open polygon with corners $(T, n)$ turns at them.
 
 # %% tags=["exercise"]
 def turning(points):
@@ -392,16 +395,16 @@ except ValueError as refusal:
     print("jets:", str(refusal).split(",")[0])
 
 # %% [markdown]
-# Where a unit switches, the direction jumps, and no derivative at a point sees it. Hence jets refuse such a network unless told to ignore kinks; polygons do not mind.
+# Where a unit switches, the direction jumps, and no derivative at a point sees it. Hence jets refuse such a network unless told to ignore kinks.
 #
-# *How much?* On a great circle each of $N$ units vanishes twice. There the direction turns by $\sqrt{\pi/N}$ in the mean ($\sigma_w^2 = 2$). So a layer adds $2\sqrt{\pi N}$ radians: after $l$ layers the circle turns by about $\pi\,(2 + 2\,l\sqrt{N/\pi})$, **growing with width**.
+# *How much?* On a great circle each of $N$ units vanishes twice, and there the direction turns by $\sqrt{\pi/N}$, both in the mean ($\sigma_w^2 = 2$). So a layer adds $2\sqrt{\pi N}$ radians: after $l$ layers the circle turns by about $\pi\,(2 + 2\,l\sqrt{N/\pi})$, **growing with width**.
 
 # %%
 widths = (16, 32, 64, 128, 256) if full else (16, 32, 64, 128)
 turns = {name: torch.empty(repeats, len(widths))
-         for name in ("critical", "relu")}
-for name, (phi, w, b), q_0 in (("critical", layer, q),
-                               ("relu", ("relu", 2**0.5, 0.0), 1.0)):
+         for name in (f"{activation}, critical", "relu")}
+for name, (phi, w, b), q_0 in zip(turns, (
+        layer, ("relu", 2**0.5, 0.0)), (q, 1.0)):
     for at, n in enumerate(widths):
         t = 2 * math.pi * torch.arange(200 * n)[:, None] / (200 * n)
         equator = torch.cat([t, 0 * t], 1)[None].to(device)
@@ -421,19 +424,19 @@ claim("A5.c7", (turns["relu"] / roots)[:, 3], predicted=1)
 for name, rows in turns.items():
     print(f"{name}:", *(f"{mean:.2f}" for mean in rows.mean(0)))
 print("laws:", *(f"{value:.2f}" for value in roots), f"{smooth:.2f}")
-bending.laws(widths, turns, {"critical": smooth + 0 * roots,
-                             "relu": roots},
-             "Width bends ReLU, not critical tanh", log=True,
+bending.laws(widths, turns,
+             dict(zip(turns, (smooth + 0 * roots, roots))),
+             f"Width bends ReLU, not critical {activation}", log=True,
              xlabel="width", ylabel="total curvature / $\\pi$")
 
 # %% [markdown] tags=["reads"]
-# The bill says 0, the loop turned by 12.085 π: *piecewise linear, so flat* is wrong, the curvature sits on the kinks. On the great circle the law holds, $0.986 \pm 0.053$ at width 128. Eight times the
-# width takes ReLU from 10.97 to 27.15; tanh goes from 3.50 to 3.82, with limit 3.90. In the language of two numbers ReLU has $\gamma = \infty$.
+# The bill says 0, the loop turned by 12.085 π: *piecewise linear, so flat* is wrong, the curvature sits on the kinks. (The law says twice as much: on this loop, no great circle, fewer units switch.) On the great circle the law holds, $0.986 \pm 0.053$ at width 128. Eight times the
+# width takes ReLU from 10.97 to 27.15; tanh goes from 3.50 to 3.82, with limit $2\sqrt{1 + 3\Gamma/A} = 3.90$. In the language of two numbers ReLU has $\gamma = \infty$.
 
 # %% [markdown]
 # ## Your own model
 #
-# Any smooth chain has a bill. Here is an untrained convolutional network at the three photographs, along their plane. Put yours in its place (`cut` of A1).
+# Any smooth chain has a bill. Here is an untrained convolutional network at the three photographs, along their plane. Put yours in its place.
 
 # %%
 torch.manual_seed(seed)
@@ -450,7 +453,7 @@ for name, row in zip(chain.names, shown.mT):
 
 # %% [markdown] tags=["reads"]
 # Columns: trouser, dress, boot; shares, over the sum of their sizes. Only the two GELU pay. At the dress (0.70 and 0.30) and the boot (0.68 and 0.32) both make balls, at the trouser saddles, −0.56 and −0.44:
-# curvature belongs to a network *and* a place. The last map pays nothing, and weighs them all.
+# curvature belongs to a network *and* a place.
 
 # %% [markdown]
 # ## Recap
@@ -469,13 +472,13 @@ for name, row in zip(chain.names, shown.mT):
 # **Quiz.** Answer before you open.
 #
 # <details><summary>1. A network ends in an affine layer. What does this layer pay?</summary>Nothing; yet it weighs what the others pay.</details>
-# <details><summary>2. Two networks at χ = 1 have γ = 0.05 and 2. In which has a sphere's image the larger K?</summary>In neither, for large width: γ makes wrinkles, and they cancel in K.</details>
+# <details><summary>2. Two networks at χ = 1 with equal q* have γ = 0.05 and 2. In which has a sphere's image the larger K?</summary>In neither, for large width: γ makes wrinkles, and they cancel in K.</details>
 # <details><summary>3. The image of a circle turns by 9π. How many extrema has a readout?</summary>Nine in the mean, an even number each time.</details>
 
 # %% [markdown]
 # **Discuss.** (1) Is a large $|II|^2$ good for a classifier? (2) Own terms are negative here, while the sphere has one, and it is positive. What differs? (3) What should replace the bill for ReLU?
 #
-# **Read on.** do Carmo 1992, Riemannian geometry, ch. 6 · Milnor 1950, On the total curvature of knots · Poole et al. 2016 · Di Lillo 2025, critical points of random networks · Zavatone-Veth et al. 2023.
+# **Read on.** do Carmo 1992, Riemannian geometry, ch. 6; Milnor 1950, On the total curvature of knots; Poole et al. 2016 (curvature through depth); Di Lillo 2025, critical points of random networks; Zavatone-Veth et al. 2023.
 
 # %%
 progress()

@@ -59,14 +59,22 @@ def test_the_foot_of_a_bill_has_both_sums() -> None:
 def test_a_flat_sheet_has_an_empty_bill() -> None:
     _, ax = style.new()
     bending.shares(ax, np.zeros((2, 2)))
-    assert ax.get_xlim() == (-0.1, 0.1)
+    assert [text.get_text() for text in ax.texts] == ["no layer has bent it yet"]
+
+
+def test_the_axis_of_a_bill_shows_the_values_it_is_told_to() -> None:
+    _, ax = style.new()
+    bending.shares(ax, np.diag([0.0, -1.0]), within=(-4, 6))
+    assert ax.get_xlim() == pytest.approx((-6.7, 8.7))
 
 
 def test_surfaces_stand_side_by_side_with_their_words() -> None:
     points = np.random.default_rng(0).normal(size=(3, 3, 3))
     figure = bending.gallery({"one\n$K = 0$": (points, np.zeros((2, 2))), "two": (points, np.ones((2, 2)))}, "A claim")
-    assert [ax.get_xlabel() for ax in figure.axes] == ["$K = 0$", ""]
-    assert all(isinstance(ax.collections[0], PolyCollection) for ax in figure.axes)
+    *panels, bar = figure.axes
+    assert [ax.get_xlabel() for ax in panels] == ["$K = 0$", ""]
+    assert all(isinstance(ax.collections[0], PolyCollection) for ax in panels)
+    assert bar.get_ylim() == (-1, 1)
     assert not plt.get_fignums()
 
 
@@ -89,4 +97,15 @@ def test_laws_are_lines_and_measurements_points() -> None:
     assert lines["relu"].get_ydata().tolist() == [2, 3, 5]
     assert ax.get_xscale() == "log"
     assert any("mean of 2 and 3 networks" in text for text in words(figure))
+
+
+def test_samples_stand_apart_and_the_last_word_of_a_name_is_a_phase() -> None:
+    samples = {"tanh, critical": np.ones((3, 2)), "relu": np.ones((3, 2))}
+    figure = bending.laws([0, 1], samples, {name: [1, 1] for name in samples}, "A claim", xlabel="x", ylabel="y",
+                          lines="the rule", apart=0.2)  # fmt: skip
+    line, _, left, right = [drawn for drawn in figure.axes[0].lines if len(drawn.get_xdata()) == 2]
+    assert line.get_color() == style.CRITICAL
+    assert left.get_xdata() == pytest.approx([-0.1, 0.9])
+    assert right.get_xdata() == pytest.approx([0.1, 1.1])
+    assert any(text.startswith("Lines: the rule") for text in words(figure))
     assert not plt.get_fignums()

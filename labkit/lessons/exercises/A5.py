@@ -277,8 +277,8 @@ EXERCISES = (
     Exercise(
         id="A5.4",
         title="The turning of a polygon",
-        statement="Write `turning(points)`: by how many radians the open polygon with these corners, (T, n), turns in "
-        "all.",
+        statement="Write `turning(points)`: the sum, in radians, of the angles by which the open polygon with these "
+        "corners, (T, n), turns at them.",
         solution=turning,
         cases=_polygons,
         oracle=_by_half_angles,

@@ -67,12 +67,15 @@ def sheet(depth: int, sigma_w: float, activation: str = "tanh", seed: int = 0) -
     """The image of the plane at a depth, the curvature of its pieces, and the bill of all of them together."""
     corners, bills = _pieces(sigma_w, activation, seed)[depth]
     points = _in_space(corners)
+    tables = [table.sum((0, 1)) for _, table in _pieces(sigma_w, activation, seed)]  # of every depth: one axis for all
+    ends = torch.cat([torch.cat([t.sum(1), t.diagonal(), t.sum()[None], t.trace()[None]]) for t in tables])
     seen = float(points.var((0, 1)).sum() / corners.var((0, 1)).sum())
     return {
         "points": points.numpy(),
         "pieces": bills.sum((2, 3)).numpy(),
         "bill": bills.sum((0, 1)).numpy(),
         "seen": seen,
+        "within": (float(ends.min()), float(ends.max())),
         "depth": depth,
     }
 
@@ -84,9 +87,11 @@ def draw_sheet(data: dict[str, Any], axes: list[Axes]) -> None:
     reach = bending.round_up(max(float(np.quantile(tint, 0.98)), 1e-3))
     bending.sheet(left, data["points"], data["pieces"], reach=reach)
     left.set_title(f"the sheet at depth {data['depth']}")
-    words = f"full colour: $\\pm\\,${reach:g} rad a piece\nshown: {100 * data['seen']:.0f} $\\%$ of its variance"
+    grid = f"${SIDE}^2$ pieces (the text: a finer grid, sums differ slightly)"
+    words = f"{grid}\nfull colour: $\\pm\\,${reach:g} rad; shown: {100 * data['seen']:.0f} $\\%$ of its variance"
     left.set_xlabel(words, size=9, color=style.NOTE)
-    bending.shares(right, data["bill"])
+    bending.shares(right, data["bill"], within=data["within"])
+    right.set_xlabel("integral curvature (rad)\naxis: one for all depths, anew for each weight scale", size=9)
     right.set_title("bar: share of a layer; tick: its own term")
 
 
@@ -153,7 +158,7 @@ def draw_turn(data: dict[str, Any], axes: list[Axes]) -> None:
     left.plot(*loop[at].T, **look)
     left.set_title(f"at depth {data['depth']} it turns by {data['turned']:.2f} $\\pi$")
     turns = np.arange(len(loop)) / len(loop)
-    right.set(xlim=(0, 1), ylim=(-1.25, 1.25), xlabel="way round the loop", ylabel="readout, scaled")
+    right.set(xlim=(-0.02, 1.02), ylim=(-1.25, 1.25), xlabel="way round the loop", ylabel="readout, scaled")
     right.plot(turns[thin], data["values"][thin], color=style.INK, lw=1.5)
     right.plot(turns[at], data["values"][at], **look)
     right.set_title(f"{len(at)} extrema; mean of all readouts {data['mean']:.2f}")
