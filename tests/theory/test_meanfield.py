@@ -226,6 +226,12 @@ class TestFiniteDepth:
         torch.testing.assert_close(circle.speed[3], mf.q_star * mf.chi_1**3)
         assert MeanField("relu", 1.0, 0.3).circle(2).curvature[1].isinf()
 
+    def test_gradients_grow_by_chi_1(self):
+        for case in json.loads((REFERENCE / "kernel_laws.json").read_text())["gradient"]:
+            slope = float(MeanField("tanh", case["sigma_w"], case["sigma_b"]).gradient_slope)
+            assert slope == pytest.approx(case["log_chi_1"], rel=1e-9)
+            assert abs(slope - case["mc_slope"]) < 3 * case["mc_stderr"]
+
     def test_dropout_has_no_critical_point(self):
         found = [MeanField("tanh", 1.760954639607**0.5, 0.05**0.5, keep=keep) for keep in (0.99, 0.95, 0.9)]
         assert [float(mf.xi_c) for mf in found] == pytest.approx([14.48, 6.775, 4.667], abs=5e-3)
