@@ -185,6 +185,12 @@ def rotation(side: int) -> CircleAction:
 
     Raises:
         ValueError: if side is below 2.
+
+    Example:
+        >>> corner = torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64).reshape(1, 4)
+        >>> rotation(2).move(corner, math.pi).reshape(2, 2).abs().round(decimals=12)
+        tensor([[0., 0.],
+                [0., 1.]], dtype=torch.float64)
     """
     _check_side(side)
     modes = _kravchuk(side)
