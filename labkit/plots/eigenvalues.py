@@ -17,7 +17,12 @@ from labkit.plots._numbers import array
 
 __all__ = ["descent", "laws", "numbered", "scree"]
 
-_LOOKS = ((style.MEASURED, "o", "-"), (style.QUIET, "s", (0, (5, 2))), (style.INK, "^", (0, (1.2, 1.2))))
+_LOOKS = (
+    (style.MEASURED, "o", "-"),
+    (style.QUIET, "s", (0, (5, 2))),
+    (style.INK, "^", (0, (1.2, 1.2))),
+    (style.RELU, "D", (0, (6, 2, 1, 2))),
+)
 
 
 def _powers(axis: Axis) -> None:
@@ -43,8 +48,8 @@ def scree(
         limits: of the vertical axis.
         levels: name → predicted value, a line across with its name.
     """
-    far = 10.0 ** np.ceil(np.log10(4 * total))
-    ax.set(xscale="log", yscale="log", xlim=(0.8, far), ylim=limits, xlabel="number of the eigenvalue, largest first")
+    ax.set(xscale="log", yscale="log", xlim=(0.8, 2 * total), ylim=limits)
+    ax.set_xlabel("number of the eigenvalue, largest first")
     _powers(ax.xaxis)
     _powers(ax.yaxis)
     for layer, ((name, values), (color, marker, _)) in enumerate(zip(groups.items(), itertools.cycle(_LOOKS))):
@@ -114,11 +119,12 @@ def laws(
     for (name, values), (color, marker, dashes) in zip(samples.items(), itertools.cycle(_LOOKS)):
         logs = np.log(array(values))
         mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
-        style.predicted(ax, at, array(predicted[name]), color=style.dark(color), ls=dashes, label=name)
+        style.predicted(ax, at, array(predicted[name]), color=style.dark(color), ls=dashes, label=f"_{name}")
         bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
         style.measured(
             ax, at, np.exp(mean), bars, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color)
         )
+        ax.containers[-1].lines[0].set_label(name)  # so that a name stands beside its points
     style.label_lines(ax)
     note = f"Lines: {lines}. Points: geometric mean of {len(logs)} {over}; bars: $\\pm$ 4 standard errors."
     figure.supxlabel(note, x=0.01, ha="left", size=9, color=style.NOTE)
@@ -135,7 +141,7 @@ def descent(losses: Mapping[str, ArrayLike], title: str) -> Figure:
     figure, ax = style.new(size=(7.2, 3.0))
     for (name, values), (color, _, dashes) in zip(losses.items(), itertools.cycle(_LOOKS)):
         ax.plot(array(values), color=color, ls=dashes, lw=2, label=name)
-    ax.set(yscale="log", xlabel="step", ylabel="loss", title=title)
+    ax.set(yscale="log", xlabel="number of steps", ylabel="loss", title=title)
     _powers(ax.yaxis)
     style.label_lines(ax)
     return style.shown_once(figure)

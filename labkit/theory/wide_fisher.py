@@ -1,6 +1,6 @@
 """Eigenvalue statistics of the Fisher matrix on the parameters of a wide random network, from two kernels.
 
-Most eigenvalues vanish as 1/width while one grows with it: κ₁ sets their mean, κ₂ the outlier.
+The nonzero ones grow with the width, the zeros multiply with its square: κ₁ sets the mean of all, κ₂ the outlier.
 """
 
 from dataclasses import dataclass

@@ -7,10 +7,10 @@
 # # A6 · Fisher geometry on parameters
 #
 # A random network with thousands of weights reads twenty inputs. Each dot is a direction among the weights: the higher, the more a step along it changes the
-# answers. The bar on the floor holds all the directions that change nothing. Drag the width, then take the biases away.
+# answers. The bar on the floor counts those that change nothing: on these twenty inputs, to first order.
 # **Which steps of the weights does a network feel, and how far may you go along the one it feels most?**
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Eigenvalues of the Fisher matrix by number, on logarithmic axes: one dot far above a plateau of nineteen, a long bar of zeros on the floor, and two lines at the predicted largest and the predicted mean."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eigenvalues of the Fisher matrix by number, on logarithmic axes: one dot at about thirty, nineteen that fall from sixteen to five, a long bar of zeros on the floor, and two lines at the predicted largest and the predicted mean."}}
 import copy
 
 import torch
@@ -34,7 +34,7 @@ explore("A6")
 # |---|---|
 # | **You will be able to** | write the Fisher matrix of a model (A6.1) · get its spectrum from the small side (A6.2) · change parameters (A6.3) · take a natural step (A6.4) · say what damping costs |
 # | **Time** | 60 minutes |
-# | **You need** | A2: pullback and the Fisher metric on inputs; eigenvalues |
+# | **You need** | A2: pullback and the Fisher metric on inputs; eigenvalues. A4 and A5 are quoted, not needed |
 # | **Sources** | Amari 1998, 2016; Karakida, Akaho & Amari 2019; Kunstner, Hennig & Balles 2019 |
 
 # %% tags=["parameters"]
@@ -54,8 +54,8 @@ data = datasets.digits(device=device)
 x, y = data.test.inputs[:100], data.test.labels[:100]
 
 # %% [markdown]
-# **Predict.** The Fisher matrix $F$ of a network with $P$ weights has $P$ eigenvalues. Make all hidden layers (and the input) of a random network twice as wide:
-# four times as many weights, each half as large in variance. By which factor does the *largest* eigenvalue of $F$ change?
+# **Predict.** The Fisher matrix $F$ of a network with $P$ weights has $P$ eigenvalues. Make all hidden layers (and the input) of a random network with biases twice as wide:
+# four times as many weights, each half as large in variance, equally many inputs. Before you drag the width: by which factor does the *largest* eigenvalue of $F$ change?
 
 # %%
 my_guess = None           # a positive number; 1 means unchanged
@@ -68,8 +68,10 @@ predict("A6.p1", my_guess)
 # its *predictions* went, as a divergence, mean over 100 photographs. Two steps: a random one, and the worst there is.
 
 # %%
-build = lambda seed: mlp(3, width, activation, 1.4, 0.3, 64, 10,
-                         seed=seed, device=device)
+def build(seed):
+    return mlp(3, width, activation, 1.4, 0.3, 64, 10,
+               seed=seed, device=device)
+
 readers = [build(seed + k) for k in range(repeats)]
 right = [fit(net, data, epochs=10, lr=1e-3, batch_size=50,
              seed=seed + k).accuracy[-1]
@@ -117,11 +119,12 @@ for j, s in ((0, "1/256"), (5, "1/8")):
 eigenvalues.laws(sizes, found, lines,
                  "Predictions feel one step, and hardly the other",
                  xlabel="length of the step", over="networks",
-                 ylabel="divergence (nats)")
+                 ylabel="divergence (nats)",
+                 lines=r"$s^2 v^T F v\,/\,2$ of the same networks")
 
 # %% [markdown] tags=["reads"]
-# The same length, a thousand times the divergence. Both are parabolas in $s$; the lines are their curvature, computed without any walking, and right to 0.1 % at a step of 1/256. That
-# curvature is the Fisher matrix. This lesson is about its shape.
+# A thousand times the divergence. The lines are $\tfrac12 s^2 v^\top F v$, computed without any walking, and in the worst direction right to 0.1 % at a step of 1/256. $F$ is
+# the Fisher matrix. This lesson is about its shape.
 
 # %% [markdown]
 # ## The statement
@@ -144,7 +147,7 @@ eigenvalues.laws(sizes, found, lines,
 
 # %% [markdown]
 # *What it needs.* $F \ge 0$ always; it is a metric only where it has full rank. Labels come from the model: with the labels of a data set you get the **empirical Fisher matrix**, another thing. And ReLU? $F$ needs one derivative, the
-# expansion two: on a kink of a unit it can fail.
+# expansion more: on a kink of a unit it can fail.
 #
 # ## Measure: three closed forms
 #
@@ -173,7 +176,7 @@ for name, (outputs, by_hand) in forms.items():
 # ## Two old friends are curved
 #
 # The normal densities $N(\mu, \sigma)$ form a half-plane. Their $F$ is $\operatorname{diag}(1/\sigma^2,\, 2/\sigma^2)$: a step of $\mu$ counts less where $\sigma$ is large. For $ds^2 = E\,d\mu^2 + G\,d\sigma^2$ with $E, G$ functions of $\sigma$, Gauss' curvature (A5) is
-# $-\tfrac{1}{2\sqrt{EG}}\,\bigl(E' / \sqrt{EG}\bigr)'$. And probabilities $p$: on the simplex, $F$ is Euclid's metric of $2\sqrt p$.
+# $-\tfrac{1}{2\sqrt{EG}}\,\bigl(E' / \sqrt{EG}\bigr)'$. And probabilities $p$: on the simplex of three labels or more, $F$ is Euclid's metric of $2\sqrt p$, since $|d(2\sqrt p)|^2 = \sum dp^2/p$.
 
 # %%
 def KL(to, mu=0.3, sigma=0.7):
@@ -183,15 +186,19 @@ def KL(to, mu=0.3, sigma=0.7):
 grad, back = torch.func.grad, torch.func.jacrev
 F, s = back(back(KL))(torch.tensor([0.3, 0.7])), torch.tensor(0.7)
 error = (F * s**2 - torch.tensor([1.0, 2.0]).diag()).abs().max()
-root = lambda s: (s**-2 * 2 * s**-2).sqrt()          # √(EG)
-slope = lambda s: grad(lambda s: s**-2)(s) / root(s)
+def root(s):                                         # √(EG)
+    return (s**-2 * 2 * s**-2).sqrt()
+
+def slope(s):
+    return grad(lambda s: s**-2)(s) / root(s)
+
 K, p = -grad(slope)(s) / (2 * root(s)), torch.rand(5, 10).softmax(1)
 print(f"N(μ, σ): off diag(1, 2)/σ² by {error:.0e}, curvature {K:.3f}; "
       f"radius of 2√p: {(2 * p.sqrt()).norm(dim=1).mean():.3f}")
 
 # %% [markdown] tags=["reads"]
 # Normal densities are a hyperbolic plane of curvature $-0.500$; books that say $-1$ have rescaled the metric. Probabilities lie on a sphere of radius 2.000, of curvature $+\tfrac14$. No choice of
-# parameters changes either number.
+# parameters changes either curvature.
 #
 # ## Exercise A6.1 · logistic regression
 #
@@ -227,7 +234,7 @@ print(f"input {on_input:.4f}, weights {on_weights:.4f}, "
       f"apart {(on_input - on_weights).abs():.0e}")
 
 # %% [markdown] tags=["reads"]
-# 0.1605 both times. A2's ellipses and this lesson's matrix are shadows of one metric, which lives on the output. With more photographs no single $dW$ imitates all their steps: then $F$ averages.
+# 0.1605 both times. A2's ellipses and this lesson's matrix are shadows of one metric, which lives on the output. One $dW$ can follow $B$ different steps only while the $B$ photographs are linearly independent; $F$ averages them.
 
 # %% [markdown]
 # ## The spectrum, from the small side
@@ -260,25 +267,26 @@ claim("A6.c1", ratio, predicted=1)
 # %% tags=["figure"] mystnb={"image": {"alt": "Eigenvalues by number on logarithmic axes. The Fisher matrix has 900, falling over seven powers of ten; the empirical one has only 100 and falls sooner; a bar on the floor counts the zeros."}}
 eigenvalues.numbered(
     {"Fisher": spectra[0], "with the data's labels": own[0]}, P,
-    "Nine directions hold half of the trace", limits=(1e-9, 30))
+    "Nine directions hold half of the trace (reader 0)",
+    limits=(1e-9, 30))
 
 # %% [markdown] tags=["reads"]
-# A hundred photographs with ten logits make 1,000 rows, but softmax ignores a common shift: rank 900. Half the trace sits in 9 eigenvalues of 8,970, 99 % in 268. A *few huge, many tiny*: the usual spectrum, and
-# most of the tiny ones are exactly zero. Grey: with the data's own labels.
+# A hundred photographs with ten logits make 1,000 rows, but softmax ignores a common shift: rank 900. In reader 0 half the trace sits in 9 eigenvalues of 8,970, 99 % in 268. *Few huge, many tiny*, most exactly
+# zero. Grey: with the data's own labels.
 #
-# "The empirical Fisher is the Fisher": fails, as expected. Its trace is $0.372 \pm 0.076$ of the true one. Where a reader is right and sure, its loss has no gradient, whatever its predictions could do.
+# "The empirical Fisher is the Fisher": fails. Its trace is $0.372 \pm 0.076$ of the true one. Right with doubt $\varepsilon$, a photograph gives the empirical matrix order $\varepsilon^2$, the true one order $\varepsilon$.
 
 # %% [markdown]
 # ## Great width
 #
-# Karakida, Akaho & Amari (2019) found the statistics of $F$ for random weights: width $M$ everywhere, $H$ hidden layers, $C$ outputs, normal labels, $N$ independent inputs. To leading order in $M$
+# Karakida, Akaho & Amari (2019) found the statistics of $F$ for random weights: width $M$ everywhere, $H$ hidden layers, $C$ outputs, normal labels of variance 1, $N$ independent inputs. To leading order in $M$
 #
 # $$\text{mean} = \kappa_1 \frac{C}{M}, \qquad \lambda_{\max} = H M \Bigl(\frac{N-1}{N}\,\kappa_2 + \frac{\kappa_1}{N}\Bigr).$$
 #
 # $\kappa_1$ comes from the squared length of signals and gradients of one input, $\kappa_2$ from the overlaps of two, multiplied layer by layer: quantities of the mean-field theory (A4).
 
 # %% [markdown]
-# *Why.* Gradients at two inputs overlap by about $H M \kappa_2$, each with itself by $H M \kappa_1$. So $R R^\top$ is nearly a constant matrix plus a diagonal; its large eigenvector is $(1, \dots, 1)$: *all answers rise together*.
+# *Why.* The entries of $N R R^\top$ are about $H M \kappa_2$, on the diagonal $H M \kappa_1$: a constant matrix plus a diagonal. Its large eigenvector is $(1, \dots, 1)$, *all answers rise together*, one such vector for each output. The other nonzero eigenvalues, the *bulk*, lie about $H M (\kappa_1 - \kappa_2)/N$.
 
 # %%
 widths = [64 * 2**k for k in range(8) if 64 * 2**k <= widest]
@@ -300,10 +308,18 @@ mean = torch.tensor([[s.sum() / p for s, p in zip(row, total)]
 top = {b: torch.stack([law[b].largest(M, N) for M in widths])
        for b in law}
 centre = torch.stack([law[0.5].mean(M) for M in widths])
+middle = torch.tensor([[s.median() for s in row]
+                       for row in stats[0.5]])
+size = torch.tensor(widths, device=centre.device)
+bulk = H * size * (law[0.5].kappa_1 - law[0.5].kappa_2) / N
+above = (largest[0.0] / top[0.0].cpu()).mean(0)
 for b in law:
     print(f"σ_b = {b}: κ₂ = {law[b].kappa_2:.4f}")
+for M, ratio in zip(widths, above):
+    print(f"no biases, M = {M}: {ratio:.2f} of the formula; "
+          f"1 + 2√(N/M) = {1 + 2 * (N / M)**0.5:.2f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Against width, on logarithmic axes: the largest eigenvalue grows in proportion, the mean falls in inverse proportion, both on their lines. Without biases the largest lies clearly above its line."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Against width, on logarithmic axes: the largest eigenvalue grows in proportion, the mean of all falls in inverse proportion, both on their lines; the median of the nonzero ones comes up to its line. Without biases the largest lies above its line, less at great width."}}
 claim("A6.c2", mean[:, -1] / centre[-1], predicted=1)
 growth = (largest[0.5][:, -1] / largest[0.5][:, 1]) ** (
     1 / (len(widths) - 2))
@@ -312,27 +328,28 @@ claim("A6.c4", largest[0.5][:, -1] / top[0.5][-1], predicted=1)
 claim("A6.c5", largest[0.0][:, -1] / top[0.0][-1], predicted=1)
 eigenvalues.laws(
     widths, {"largest": largest[0.5], "mean of all": mean,
-             "largest, no biases": largest[0.0]},
+             "largest, no biases": largest[0.0],
+             "median nonzero": middle},
     {"largest": top[0.5], "mean of all": centre,
-     "largest, no biases": top[0.0]},
-    "Wider: one eigenvalue grows, the mean falls", xlabel="width $M$",
-    ylabel="eigenvalue", over="networks")
+     "largest, no biases": top[0.0], "median nonzero": bulk},
+    "Wider: the nonzero eigenvalues grow, the zeros multiply",
+    xlabel="width $M$", ylabel="eigenvalue", over="networks")
 
 # %% [markdown] tags=["reads"]
-# The mean is on its line ($1.00 \pm 0.13$ of the prediction), the largest doubles with the width ($1.93 \pm 0.17$) and is $1.043 \pm 0.078$ times what is predicted. The last claim was expected to fail: without biases it is $1.53 \pm 0.21$ times the formula. For odd $\varphi$
-# two unrelated inputs have overlap 0 at every depth, so $\kappa_2 = 0$: the formula is then only the *mean* of the nonzero eigenvalues, and the largest of a crowd lies above.
+# The mean is on its line ($1.00 \pm 0.13$ of the prediction), the largest doubles with the width ($1.93 \pm 0.17$) and is $1.043 \pm 0.078$ times what is predicted. The last claim was to fail: without biases it is $1.53 \pm 0.21$ times the formula. For odd $\varphi$
+# two unrelated inputs have overlap 0 at every depth, so $\kappa_2 = 0$: the formula is then only the *mean* of the nonzero eigenvalues. The largest of a crowd lies above, by about $1 + 2\sqrt{N/M}$, here 1.56, which great width removes.
 
 # %% [markdown]
 # ## Explore: what makes the outlier
 #
 # In the picture at the top: (1) $\sigma_b = 0.5$, 20 samples, then 60: where does the first dot go, where the others? (2) The same at $\sigma_b = 0$. (3) Which of the two lines do you trust at width 16?
 #
-# <details><summary>Answers</summary>(1) It loses a quarter; the others fall to a third, like 1/N. (2) Now the first falls with them: there is no outlier. (3) Rather the mean; the largest needs width.</details>
+# <details><summary>Answers</summary>(1) The first nearly stays, 30.0 to 22.5; the second halves, the median falls by 3.5. (2) The first only halves: the edge of a crowd, no outlier. (3) Neither; the largest still less: mean 0.0682 against 0.0499, largest 6.67 against 3.30.</details>
 
 # %% [markdown]
 # ## How long may a step be?
 #
-# Gradient descent on $\tfrac12|f - \text{target}|^2$, near a minimum with $f = \text{target}$: there the Hessian *is* $F$, since $f - \text{target}$, which multiplies $D^2\!f$, is 0. Along an eigenvector each step multiplies the distance by $1 - \eta\lambda$: the way back
+# Gradient descent on the mean of $\tfrac12|f - \text{target}|^2$, near a minimum with $f = \text{target}$: there the Hessian *is* $F$, since $f - \text{target}$, which multiplies $D^2\!f$, is 0. Along an eigenvector each step multiplies the distance by $1 - \eta\lambda$: the way back to *a* minimum (along the zeros nothing moves)
 # is safe for $\eta < 2/\lambda_{\max}$, and above it you are thrown out. Kick a network a little and see.
 
 # %%
@@ -345,20 +362,21 @@ back = {name: torch.stack([back_to_minimum(*one, lr(t), seed=k)
         for k, (one, t) in enumerate(zip(beside, tops))])
         for name, lr in (("0.9 of 2/λ", lambda t: 1.8 / t),
                          ("1.1 of 2/λ", lambda t: 2.2 / t),
-                         ("0.9, λ by formula",
+                         ("η from the formula",
                           lambda t: 1.8 / formula))}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Loss against the step: with a little less than two over lambda it falls, with a little more it rises, and with lambda from the formula that ignores the spread it explodes."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Loss against the step: with a little less than two over lambda it falls, with a little more it rises after two steps, and with a step from the formula that ignores the spread it explodes, until the units saturate at step 13."}}
 factor = (back["1.1 of 2/λ"][:, -1] / back["1.1 of 2/λ"][:, -6]) ** 0.1
 claim("A6.c6", factor, predicted=abs(1 - 2.2))
 first = {name: losses[0, :16] for name, losses in back.items()}
 for name, losses in back.items():
     decades = (losses[:, 15] / losses[:, 0]).log10().mean()
     print(f"{name}: {decades:+.1f} decades in 15 steps")
-eigenvalues.descent(first, "Above 2/λ there is no way back")
+eigenvalues.descent(
+    first, "One network: above 2/λ it leaves its minimum")
 
 # %% [markdown] tags=["reads"]
-# Slightly below, the loss falls; slightly above, it grows, and the distance by a factor of $1.1982 \pm 0.0042$ a step, as $|1 - 1.1 \cdot 2| = 1.2$ says. The third line took $\lambda_{\max}$ from the formula where $\kappa_2 = 0$: a step that looks safe, and explodes.
+# Slightly below, the loss falls; slightly above, after two steps it grows, the distance by a factor of $1.1982 \pm 0.0042$ a step, as $|1 - 1.1 \cdot 2| = 1.2$ says. The third took $\lambda_{\max}$ from the formula where $\kappa_2 = 0$: it looks safe, and explodes until tanh saturates.
 
 # %% [markdown]
 # ## Other parameters, same functions
@@ -379,8 +397,8 @@ check("A6.3", pulled_back)     # stuck? hint("A6.3")
 # %% [markdown]
 # ## The natural gradient
 #
-# Among all small steps of one *divergence* $\tfrac12 v^\top F v$, which lowers the loss most? Lagrange: $v \propto -F^{-1} g$ with $g = \nabla L$. This is the **natural gradient** (Amari 1998). In $\varphi$ it reads
-# $(A^\top F A)^{-1} A^\top g = A^{-1} F^{-1} g$: carried back by $A$, the same step. The plain one becomes $A A^\top g$. $F$ must be regular.
+# Which small step of given *divergence* $\tfrac12 v^\top F v$ lowers the loss most? Lagrange: $g + \mu F v = 0$, $\mu > 0$, so $v \propto -F^{-1} g$ with $g = \nabla L$. This is the **natural gradient** (Amari 1998). In $\varphi$ it reads
+# $(A^\top F A)^{-1} A^\top g = A^{-1} F^{-1} g$: carried back by $A$, the same step. The plain one becomes $A A^\top g$. $F$ and $A$ must be regular.
 #
 # ## Exercise A6.4 · a natural step
 #
@@ -441,7 +459,7 @@ for name, rows in differ.items():
     print(f"{name}: {rows[:, -1].mean():.3f} at η = 1, "
           f"{rows[:, 0].mean():.5f} at η = 1/256")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Disagreement of two steps against their size, logarithmic axes. The natural gradient's falls in proportion to the step; the damped and the plain gradient's stay level."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Disagreement of two steps against their size, logarithmic axes. The natural gradient's falls in proportion to the step; the damped and the plain gradient's stay level, and at steps above a quarter the damped one's is the smallest."}}
 natural, damped = differ["natural"], differ["natural, damping 0.1"]
 claim("A6.c7", natural[:, 1] / natural[:, 0], predicted=2)
 claim("A6.c8", damped[:, 0], predicted=0)
@@ -450,17 +468,17 @@ start = {name: rows[:, 0].log().mean().exp() * torch.ones_like(etas)
 start["natural"] = start["natural"] * etas / etas[0]
 eigenvalues.laws(
     etas, differ, start,
-    "Only the undamped natural step forgets its coordinates",
+    "Small natural steps forget their coordinates, unless damped",
     xlabel="step η", ylabel="relative disagreement", over="networks",
     lines="level or of slope 1, through the smallest step")
 
 # %% [markdown] tags=["reads"]
-# Plain: at $\eta = 1/256$ the two functions still differ by 0.31954 of the step, for ever: they go different ways. Natural: 0.00087, and half as much with half the step (a factor $1.99713 \pm 0.00016$). Damped: $0.0490 \pm 0.0059$, for ever again.
+# Plain: at $\eta = 1/256$ the two functions still differ by 0.31954 of the step, however small the step: they go different ways. Natural: 0.00087, and twice the step gives $1.99713 \pm 0.00016$ times as much, towards 2 as $\eta \to 0$. Damped: it stays near $0.0490 \pm 0.0059$.
 
 # %% [markdown]
 # ## Where it fails
 #
-# *Finite steps.* The invariance is one of directions, of the flow. At $\eta = 1$ even the natural steps differ, unless $\theta(\varphi)$ is affine. *Damping.* $\delta I$ measures in the coordinates at hand, so it brings them back; the last claim fails. *A singular* $F$ has no inverse: a reader's softmax
+# *Finite steps.* The invariance is of first order only. At $\eta = 1$ the natural steps disagree by 0.149, the damped by 0.078 only; affine $\theta(\varphi)$ would keep them. *Damping.* $\delta I$ measures in the coordinates at hand, so it brings them back; the last claim fails. *A singular* $F$ has no inverse: a reader's softmax
 # alone forbids it.
 
 # %%
@@ -479,7 +497,7 @@ off = (near - exact).norm() / exact.norm()
 print(f"length {exact.norm():.2f}; by products alone: apart {off:.0e}")
 
 # %% [markdown]
-# With damping both ways give one step: the rows, or conjugate gradients on products $Fv$, for models whose rows do not fit. The residual asked for, over the damping, bounds the error.
+# Two ways: solve on the rows $R$, or conjugate gradients on $Fv$, where the rows do not fit; they agree. A residual of `tolerance` times $|g|$, over the damping, bounds the error.
 #
 # ## Your own model
 #
@@ -515,7 +533,7 @@ print(f"{count:,} parameters, rank {len(values)}, largest "
 # <details><summary>2. All weights are written in milliunits, φ = 1000 θ. What happens to the eigenvalues of F? To a divergence?</summary>They fall by a million; the divergence of the same change of functions stays. Eigenvalues of F belong to coordinates.</details>
 
 # %% [markdown]
-# <details><summary>3. Is the spectrum of F invariant under θ = ψ(φ)?</summary>No: AᵀFA has other eigenvalues unless A is orthogonal. Rank, lengths, volumes and curvature are invariant.</details>
+# <details><summary>3. Is the spectrum of F invariant under θ = ψ(φ)?</summary>Not in general; an orthogonal A keeps them. Rank and lengths are invariant; where F is regular, volumes and curvature too.</details>
 # <details><summary>4. A network fits all labels perfectly and surely. What are the two matrices?</summary>Both go to 0: with no doubt left the model's labels are the data's. On the way they differ.</details>
 
 # %% [markdown]

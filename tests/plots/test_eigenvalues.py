@@ -42,7 +42,7 @@ def test_laws_are_lines_and_not_fitted() -> None:
         [1, 2], {"a": [[1.0, 4.0], [4.0, 1.0]]}, {"a": [5.0, 6.0]}, "T", xlabel="x", ylabel="y", over="networks"
     )
     ax = figure.axes[0]
-    line = next(line for line in ax.lines if line.get_label() == "a")
+    line = next(line for line in ax.lines if line.get_label() == "_a")
     np.testing.assert_array_equal(line.get_ydata(), [5, 6])
     np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), [2, 2])
     assert any("geometric mean of 2 networks" in text for text in words(figure))

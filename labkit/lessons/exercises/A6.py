@@ -189,7 +189,7 @@ EXERCISES = (
             "R Rᵀ (R v) = λ (R v): both matrices share their nonzero eigenvalues. Take the smaller one.",
             "torch.linalg.eigvalsh(R @ R.mT) has them ascending; .flip(0) turns them round.",
         ),
-        buys="A million parameters cost no more than the samples that you show.",
+        buys="The cost grows with P, not P².",
         pointer="For R = [[3., 4.]] the answer is [25.].",
     ),
     Exercise(
@@ -212,6 +212,14 @@ EXERCISES = (
             "the other way": (
                 lambda F, A: torch.linalg.inv(A).mT @ F @ torch.linalg.inv(A),
                 "This goes from φ to θ. A = ∂θ/∂φ carries steps of φ to steps of θ, where F waits.",
+            ),
+            "entry by entry": (
+                lambda F, A: A * F * A,
+                "A * F * A multiplies entry by entry. The product of matrices is @, with Aᵀ on the left.",
+            ),
+            "A F A": (
+                lambda F, A: A @ F @ A,
+                "You wrote A F A. The left factor carries a step too, but as a row: transpose it.",
             ),
             "one factor": (
                 lambda F, A: F @ A,
@@ -247,6 +255,10 @@ EXERCISES = (
             "multiplied": (
                 lambda F, g, eta, damping: -eta * (F @ g + damping * g),
                 "You multiplied by F + damping. That makes steep directions steeper; the natural step divides.",
+            ),
+            "η forgotten": (
+                lambda F, g, eta, damping: natural_step(F, g, 1.0, damping),
+                "The direction is right, the length is not: η is missing.",
             ),
             "damping forgotten": (
                 lambda F, g, eta, damping: natural_step(F, g, eta, 0.0),

@@ -41,7 +41,7 @@ def draw_spectrum(data: dict[str, Any], ax: Axes) -> None:
     top, mean = data["law_largest"], data["law_mean"]
     levels = {f"predicted largest, {top:.3g}": top, f"predicted mean of all, {mean:.2g}": mean}
     eigenvalues.scree(ax, {"": data["values"]}, data["total"], limits=(1e-4, 1e3), levels=levels)
-    ax.set(xlim=(0.8, 4e6), ylabel="eigenvalue of the Fisher matrix")
+    ax.set(xlim=(0.8, 5e5), ylabel="eigenvalue of the Fisher matrix")
     largest = data["values"][0]
     ax.annotate(f"{largest:.3g}", (1, largest), (7, 4), textcoords="offset points", size=10)
 
