@@ -69,7 +69,7 @@ def maps(
         title: what the picture claims.
     """
     figure, axes = style.new(1, 2, size=(7.2, 3.3))
-    words = (("length $q$", "after one more layer"), ("cosine $c$", "after one more layer"))
+    words = (("squared length $q$", "after one more layer"), ("cosine $c$", "after one more layer"))
     for ax, curves, (xlabel, ylabel) in zip(axes, (lengths, angles), words, strict=True):
         ax.set(xlabel=xlabel, ylabel=ylabel)
         for phase, (x, y, at, seen) in curves.items():
@@ -91,6 +91,7 @@ def heat(
     curve: tuple[ArrayLike, ArrayLike, str],
     title: str,
     *,
+    mark: tuple[float, str] | None = None,
     note: str = "",
 ) -> Figure:
     """Test accuracy over depth and σ_w², in per cent in each cell, with a predicted depth drawn over it.
@@ -101,6 +102,7 @@ def heat(
         squared_scales: (m,), ascending and evenly spaced; columns.
         curve: σ_w², the predicted depth there, its name.
         title: what the picture claims.
+        mark: a scale that a dotted upright names, if any.
         note: how it was computed, below.
     """
     table, rows, columns = 100 * array(accuracy), array(depths), array(squared_scales)
@@ -121,8 +123,12 @@ def heat(
     heights = np.interp(np.log(y), np.log(rows), np.arange(len(rows)), left=np.nan, right=np.nan)
     ax.plot(x, heights, color="white", lw=3.4, zorder=3)
     ax.plot(x, heights, color=style.INK, lw=1.6, zorder=4)
-    beside = int(np.abs(x - columns[0] - step / 2).argmin())
-    ax.text(x[beside] - 0.06 * step, heights[beside] + 0.12, name, ha="right", path_effects=style.HALO, zorder=5)
+    last = int(np.flatnonzero(np.isfinite(heights))[-1]) if np.isfinite(heights).any() else 0
+    tip = (x[last], np.nan_to_num(heights[last], nan=len(rows) - 1))
+    ax.annotate(name, tip, (5, 0), textcoords="offset points", va="center", path_effects=style.HALO, zorder=5)
+    if mark is not None:
+        ax.axvline(mark[0], color="white", ls=":", lw=2.0, zorder=3)
+        ax.annotate(mark[1], (mark[0], -0.5), (3, 4), textcoords="offset points", path_effects=style.HALO, zorder=5)
     ax.set(
         xlim=reach, ylim=(-0.5, len(rows) - 0.5), xticks=columns, yticks=range(len(rows)),
         xlabel="$\\sigma_w^2$", ylabel="depth", title=title,
@@ -135,7 +141,8 @@ def heat(
 
 
 def critical_lines(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str, *, ends: ArrayLike = ()) -> Figure:
-    """Where χ₁ = 1 in the plane of σ_b and σ_w, one line an activation, named at its end.
+    """Where χ₁ = 1 in the plane of σ_b and σ_w, one line an activation, named at its end, or where a circle
+    marks its beginning.
 
     Args:
         lines: name → (σ_b, σ_w).
@@ -151,8 +158,14 @@ def critical_lines(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str,
             ax.plot(x, y, style.PHASES["relu"].marker, color=style.RELU, ms=8)
             ax.annotate(name, (x[0], y[0]), (8, 2), textcoords="offset points", color=style.dark(style.RELU))
         else:
-            ax.plot(x, y, ls=dashes[k % len(dashes)], color=style.DEPTH(0.25 + 0.15 * k), label=name)
-    ax.plot(*marks.T, "o", mfc="white", mec=style.INK, ms=7)
+            (line,) = ax.plot(x, y, ls=dashes[k % len(dashes)], color=style.DEPTH(0.25 + 0.15 * k), label=name)
+            if (marks == (x[0], y[0])).all(1).any():  # such lines nearly coincide on the right: named where they begin
+                line.set_label(f"_{name}")
+                ax.annotate(name, (x[0], y[0]), (0, 9), textcoords="offset points", ha="center")
+    if len(marks):
+        ax.plot(*marks.T, "o", mfc="white", mec=style.INK, ms=7)
+        text = "Circles: the stable part of a line begins here; before it no length is kept."
+        figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
     ax.set(xlabel="$\\sigma_b$", ylabel="critical $\\sigma_w$", title=title)
     style.label_lines(ax)
     return style.shown_once(figure)

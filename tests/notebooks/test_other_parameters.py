@@ -16,7 +16,7 @@ OTHER = {
     "A3": {"depth": 3, "width": 32, "activation": "gelu", "nets": 2, "seed": 1},
     "A5": {"depth": 4, "width": 16, "wide": 150, "activation": "erf", "nets": 2, "seed": 1},
     "A6": {"width": 16, "widest": 256, "nets": 2, "activation": "erf", "seed": 1},
-    "A4": {"depth": 5, "width": 200, "activation": "erf", "nets": 2, "seed": 1},
+    "A4": {"depth": 5, "width": 200, "deepest": 10, "activation": "erf", "nets": 2, "seed": 1},
 }
 
 

@@ -46,6 +46,22 @@ def test_a_point_is_no_line() -> None:
     assert {text.get_text() for text in figure.axes[0].texts} == {"tanh", "relu"}
 
 
+def test_a_line_that_begins_at_a_circle_is_named_there() -> None:
+    figure = propagation.critical_lines({"gelu": ([0.5, 1], [1.4, 1.4])}, "Lines", ends=[[0.5, 1.4]])
+    (text,) = figure.axes[0].texts
+    assert text.get_text() == "gelu"
+    assert text.xy == (0.5, 1.4)  # type: ignore[attr-defined]
+    assert "Circles" in figure.get_supxlabel()
+
+
+def test_the_heat_map_marks_a_scale() -> None:
+    curve = ([1.0, 3.0], [6.0, 9.0], "limit")
+    figure = propagation.heat([[0.9, 0.9], [0.1, 0.9]], [5, 10], [1, 3], curve, "Heat", mark=(1.76, "edge"))
+    (upright,) = (line for line in figure.axes[0].lines if line.get_linestyle() == ":")
+    np.testing.assert_allclose(np.asarray(upright.get_xdata(), dtype=float), 1.76)
+    assert "edge" in {text.get_text() for text in figure.axes[0].texts}
+
+
 def test_the_phase_diagram_names_its_regions() -> None:
     figure, ax = style.new()
     phases = np.concatenate([np.full((4, 5), -1), np.full((4, 5), 1)])

@@ -229,7 +229,7 @@ EXERCISES = (
         id="A4.4",
         title="How many layers",
         statement="Write `layers_until(chi_1, factor)`: after how many layers a small step is `factor` times as long "
-        "(root mean square; a real number).",
+        "(root mean square; a real number), for χ₁ ≠ 1.",
         solution=layers_until,
         cases=lambda: [(0.5, 1e-3), (0.94, 0.1), (1.6, 100.0)],
         oracle=_stepwise,
@@ -261,7 +261,7 @@ EXERCISES = (
             "After l layers the length is χ₁^(l/2) times what it was. Solve for l.",
             "Take the logarithm of both sides.",
         ),
-        buys="Depth has a unit now: after this many layers, 32-bit numbers cannot tell two inputs apart.",
+        buys="Depth has a unit now: you can say after how many layers the 32-bit cosine of two neighbours is 1.",
         pointer="For χ₁ = 1/4 a step is halved in one layer.",
     ),
 )

@@ -93,7 +93,12 @@ def draw(data: dict[str, Any], axes: list[Axes]) -> None:
     circle.plot(*image.T, color=color, lw=1.3)
     circle.set_title(f"the circle: length $\\times\\,${data['ratio']:.3g}")
     logs = np.clip(data["logs"], FLOOR, None)
-    spectrum.set(xlim=(FLOOR, 16), ylim=(0, len(logs) * 0.6), xlabel="log singular value (nats)", ylabel="how many")
+    spectrum.set(
+        xlim=(FLOOR, 16),
+        ylim=(0, len(logs) * 0.6),
+        xlabel="log singular value (first bar: all below)",
+        ylabel="how many",
+    )
     spectrum.hist(logs, bins=np.linspace(FLOOR, 16, 41).tolist(), color=color, alpha=0.75)
     spectrum.axvline(0, color=style.QUIET, ls=":", lw=1.2)
     spectrum.text(0.4, len(logs) * 0.54, "isometry", color=style.NOTE, size=9)
@@ -127,7 +132,7 @@ EXPLORERS = {
         compute=at_point,
         draw=draw,
         controls=[
-            Control("sigma_w", WEIGHTS, 1.4, "weight scale σ_w"),
+            Control("sigma_w", WEIGHTS, 1.8, "weight scale σ_w"),
             Control("sigma_b", BIASES, 0.3, "bias scale σ_b"),
             Control("depth", (1, 2, 4, 8, DEEPEST), 8, "depth"),
             Control("activation", ACTIVATIONS, "tanh", "activation"),
