@@ -344,7 +344,7 @@ eigenvalues.laws(
 #
 # In the picture at the top: (1) $\sigma_b = 0.5$, 20 samples, then 60: where does the first dot go, where the others? (2) The same at $\sigma_b = 0$. (3) Which of the two lines do you trust at width 16?
 #
-# <details><summary>Answers</summary>(1) The first nearly stays, 30.0 to 22.5; the second halves, the median falls by 3.5. (2) The first only halves: the edge of a crowd, no outlier. (3) Neither; the largest still less: mean 0.0682 against 0.0499, largest 6.67 against 3.30.</details>
+# <details><summary>Answers</summary>(1) The first nearly stays, 30.0 to 22.5; the second halves, the median falls to 1/3.4. (2) The first only halves: the edge of a crowd, no outlier. (3) Neither; the largest still less: mean 0.0682 against 0.0499, largest 6.67 against 3.30.</details>
 
 # %% [markdown]
 # ## How long may a step be?
