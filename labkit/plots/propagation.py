@@ -161,7 +161,16 @@ def critical_lines(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str,
             (line,) = ax.plot(x, y, ls=dashes[k % len(dashes)], color=style.DEPTH(0.25 + 0.15 * k), label=name)
             if (marks == (x[0], y[0])).all(1).any():  # such lines nearly coincide on the right: named where they begin
                 line.set_label(f"_{name}")
-                ax.annotate(name, (x[0], y[0]), (0, 9), textcoords="offset points", ha="center")
+                below = (0, -11)
+                ax.annotate(
+                    name,
+                    (x[0], y[0]),
+                    below,
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    path_effects=style.HALO,
+                )
     if len(marks):
         ax.plot(*marks.T, "o", mfc="white", mec=style.INK, ms=7)
         text = "Circles: the stable part of a line begins here; before it no length is kept."
