@@ -73,15 +73,17 @@ def orders(
     if at.max() < 32 * at.min():  # one power of ten would be the only label
         ax.set_xticks(at, labels=[f"{value:g}" for value in at])
         ax.set_xticks([], minor=True)
+    plain = itertools.cycle((("-", {"fmt": "o"}), ("--", {"fmt": "s", "mfc": "white"})))
     for name, values in samples.items():
         logs = np.log(array(values))
         mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
         phase = name if name in style.PHASES else None
         anchor = int(np.argmin(mean))
         line = np.exp(mean[anchor]) * (at / at[anchor]) ** slopes[name]
-        style.predicted(ax, at, line, phase, label=f"{name}, slope ${slopes[name]:g}$")
+        dashes, look = (style.PHASES[phase].dashes, {}) if phase else next(plain)
+        style.predicted(ax, at, line, phase, ls=dashes, label=f"{name}, slope ${slopes[name]:g}$")
         bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
-        style.measured(ax, at, np.exp(mean), bars, phase)
+        style.measured(ax, at, np.exp(mean), bars, phase, **look)
     style.label_lines(ax)
     _say_points(figure, f"geometric mean of {len(logs)} {over}")
     return style.shown_once(figure)

@@ -29,6 +29,7 @@ def intervals(
         references: name → value, dotted hairlines.
         over: what the repetitions are, such as "networks".
     """
+    marks, written = dict(references or {}), []
     groups, kinds = (list(dict.fromkeys(key[side] for key in samples)) for side in (0, 1))
     figure, ax = style.new(size=(7.2, 0.62 * len(groups) + 1.15))
     ax.set(xlabel=xlabel, title=title, ylim=(len(groups) - 0.45, -0.75), yticks=range(len(groups)), yticklabels=groups)
@@ -41,11 +42,12 @@ def intervals(
             numbers.mean(), place, xerr=half, ms=6, mec=edge, ecolor=edge, capsize=2.5, lw=1.2, zorder=3,
             **looks[kinds.index(kind)],
         )  # fmt: skip
-        ax.annotate(
+        name = ax.annotate(
             f"{kind}, {numbers.mean():.2f}", (numbers.mean() + half, place), (6, 0), textcoords="offset points",
             va="center", size=9, path_effects=style.HALO,
         )  # fmt: skip
-    for name, value in (references or {}).items():
+        written.append((name, numbers.mean() - half))
+    for name, value in marks.items():
         ax.axvline(value, color=style.QUIET, ls=":", lw=1.0, zorder=1)
         ax.annotate(
             name, (value, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
@@ -55,6 +57,12 @@ def intervals(
     ax.tick_params(axis="y", length=0)
     left, right = ax.get_xlim()
     ax.set_xlim(min(left, -0.02), right + 0.18 * (right - left))
+    figure.draw_without_rendering()
+    for label, end in written:  # a name that would run across a reference stands on the other side of its bar
+        box = label.get_window_extent().transformed(ax.transData.inverted())
+        if any(box.x0 < value < box.x1 for value in marks.values()):
+            label.xy = (end, label.xy[1])
+            label.set(x=-6, ha="right")
     text = f"Markers: mean of {len(numbers)} {over}; bars: $\\pm$ 4 standard errors."
     figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)

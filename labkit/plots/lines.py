@@ -1,6 +1,7 @@
 """Quantities against an index, a scale or a depth: predicted lines, measured points, names instead of legends."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ __all__ = ["power_law", "spectra"]
 
 
 def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor: float = -20.0) -> Figure:
-    """Log singular values against their number; where rank is lost a cross stands at the floor.
+    """Log singular values against their number; where rank is lost a cross stands below a break of the axis.
 
     Args:
         logs: name → (k,) log singular values, descending; −inf where rank is lost.
@@ -33,6 +34,16 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
         number, lost = np.arange(first, first + len(heights)) + shift, ~np.isfinite(heights)
         ax.plot(number, np.where(lost, np.nan, heights), "o", ms=6, color=color, label=name)
         ax.plot(number[lost], np.full(lost.sum(), floor), "x", ms=8, mew=2, color=color)
+    ticks = [tick for tick in ax.get_yticks() if floor < tick < ax.get_ylim()[1]]
+    ax.set_yticks([floor, *ticks], labels=[r"$-\infty$", *(f"${tick:g}$" for tick in ticks)])
+    slash: Any = [(-1, -0.5), (1, 0.5)]  # twice across the axis: below, it is no scale
+    across = ax.get_yaxis_transform()
+    ax.plot(
+        [0, 0], [floor + 1.6, floor + 2.2], ls="", marker=slash, ms=9, mec=style.INK, transform=across, clip_on=False
+    )
+    if first > 1:
+        left_out = f"Values 1 to {first - 1}, no smaller than the first one shown, are left out."
+        figure.supxlabel(left_out, x=0.01, ha="left", size=9, color=style.NOTE)
     if len(logs) > 1:  # the one entry of a legend would look like one more value
         ax.legend(loc="center left")
     return style.shown_once(figure)

@@ -51,7 +51,7 @@ def row(
     """
     shown = array(pictures)
     extra = signed is not None
-    figure, axes = style.new(1, len(shown) + extra, size=(7.2, 1.85), squeeze=False)
+    figure, axes = style.new(1, len(shown) + extra, size=(7.2, 2.05 if note else 1.85), squeeze=False)
     below = notes or [""] * len(shown)
     for ax, picture, caption, under in zip(axes[0], shown, captions, below, strict=False):
         grey(ax, picture, caption, note=under)

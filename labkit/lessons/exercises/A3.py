@@ -73,13 +73,14 @@ def _by_eigenvalues(J: Tensor, xi: Tensor) -> Tensor:
 
 
 def _groups() -> list[tuple[Any, ...]]:
-    """Fifths of a turn of the plane, cyclic shifts of four numbers, quarter turns of pictures of 3 × 3 pixels."""
+    """Fifths of a turn about an axis of space, cyclic shifts of four numbers, quarter turns of 3 × 3 pixels."""
     angle = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
-    plane = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(5, 2, 2)
+    space = torch.eye(3, dtype=torch.float64).repeat(5, 1, 1)  # the axis stays: no mean of T is only rounding
+    space[:, :2, :2] = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(5, 2, 2)
     shifts = torch.stack([torch.eye(4, dtype=torch.float64).roll(k, 0) for k in range(4)])
     pictures = torch.eye(9, dtype=torch.float64).reshape(9, 3, 3)
     quarters = torch.stack([pictures.rot90(k, (1, 2)).reshape(9, 9).mT for k in range(4)])
-    return [(_random(len(T[0]), len(T[0]), seed=7 + k), T) for k, T in enumerate((plane, shifts, quarters))]
+    return [(_random(len(T[0]), len(T[0]), seed=7 + k), T) for k, T in enumerate((space, shifts, quarters))]
 
 
 def _nearest_commuting(W: Tensor, Ts: Tensor) -> Tensor:
@@ -114,8 +115,9 @@ EXERCISES = (
     Exercise(
         id="A3.1",
         title="The velocity of a turning picture",
-        statement="Write `turning(x_u, x_v, u, v)`: how fast grey changes at (u, v) while the picture x turns "
-        "counter-clockwise about the origin, one radian per unit of time; `x_u` and `x_v` are its partial derivatives.",
+        statement="Write `turning(x_u, x_v, u, v)`: how fast grey changes at (u, v), u to the right, v up, while "
+        "the picture x turns counter-clockwise about the origin, one radian per unit of time; `x_u` and `x_v` are its "
+        "partial derivatives.",
         solution=turning,
         cases=_gradients,
         oracle=_by_turning_back,
@@ -212,12 +214,13 @@ EXERCISES = (
         wrong={
             "one side only": (
                 lambda W, Ts: W @ Ts.mean(0),
-                "You averaged the input before W: that matrix is invariant, it forgets the group. "
+                "You moved only one side, the input of W: that matrix is invariant, it forgets the group. "
                 "Asked is one that follows it.",
             ),
             "the other side only": (
                 lambda W, Ts: Ts.mean(0) @ W,
-                "You averaged the output of W: it no longer follows the group. Undo before what you do after.",
+                "You moved only one side, the output of W: it no longer follows the group. "
+                "Undo before what you do after.",
             ),
             "not undone": (
                 lambda W, Ts: (Ts @ W @ Ts).mean(0),

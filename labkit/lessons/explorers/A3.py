@@ -107,14 +107,15 @@ def draw_orbit(data: dict[str, Any], axes: list[Axes]) -> None:
     matrices.image(middle, data["velocity"], scale=4.0, note="its velocity $Gx$")
     degrees = np.linspace(-180, 180, FINE)
     right.set(xlim=(-180, 180), ylim=(-0.06, 3.3), xticks=[-180, -90, 0, 90, 180])
-    right.set(xlabel="turned by (degrees)", ylabel="felt, relative to usual steps")
+    right.set(xlabel="turned by (degrees)", ylabel="felt, relative to\nsteps towards other digits")
     style.reference(right, y=1)
     felt = data["felt"].clip(max=3.25)
     right.plot(degrees, felt, color=style.INK, lw=1.6, zorder=3)
     wrong = np.where(data["right"], np.nan, felt)
     right.plot(degrees, wrong, color=style.BOUNDARY, lw=3.6, zorder=2, solid_capstyle="butt")
     right.plot(data["angle"], felt[data["here"]], "o", ms=8, color=style.MEASURED, mec=style.INK, zorder=5)
-    right.text(-174, 3.02, "wrong answers", color=style.BOUNDARY, size=9, path_effects=style.HALO)
+    if not data["right"].all():
+        right.text(-174, 3.02, "wrong answers", color=style.BOUNDARY, size=9, path_effects=style.HALO)
     right.set_title(f"here {data['felt'][data['here']]:.2f}, mean {data['felt'].mean():.2f}")
 
 
@@ -122,8 +123,8 @@ def say_orbit(data: dict[str, Any]) -> str:
     """Sensitivity here and all round, and the answers."""
     felt = data["felt"]
     return (
-        f"the network says {data['said']}, and feels the turn {felt[data['here']]:.2f} times as strongly as a usual "
-        f"step; all round {felt.mean():.2f} on average, {felt.max():.2f} at most, and "
+        f"the network says {data['said']}, and feels the turn {felt[data['here']]:.2f} times as strongly as "
+        f"steps towards other digits; all round {felt.mean():.2f} on average, {felt.max():.2f} at most, and "
         f"{100 * data['right'][:-1].mean():.0f} % of the answers are right"
     )
 
@@ -191,7 +192,7 @@ EXPLORERS = {
         controls=[
             Control("angle", ANGLES, 0, "turned by", lambda a: f"{a}°"),
             Control("network", NETWORKS, "upright only", "trained on digits"),
-            Control("digit", range(10), 3, "digit"),
+            Control("digit", range(10), 2, "digit"),
         ],
         summary=say_orbit,
         snapshot={"angle": (0, 60), "network": NETWORKS},
@@ -206,7 +207,7 @@ EXPLORERS = {
         compute=walk,
         draw=draw_walk,
         controls=[
-            Control("share", range(0, 101, 10), 0, "walked for", lambda s: f"{s} % of the time"),
+            Control("share", range(0, 101, 10), 40, "walked for", lambda s: f"{s} % of the time"),
             Control("way", ("unseen steps only", "straight on"), "unseen steps only", "by"),
             Control("digit", range(10), 3, "from the"),
             Control("target", range(10), 8, "towards the"),
