@@ -13,7 +13,19 @@ from labkit.networks.initialization import weight_generator
 __all__ = ["Gate", "Invariants", "equivariant"]
 
 
-class Invariants(nn.Module):
+class _InHarmonics(nn.Module):
+    """A link that reads the harmonics of an action, which move with it between devices."""
+
+    degrees: Tensor
+    harmonics: Tensor
+
+    def __init__(self, action: CircleAction):
+        super().__init__()
+        self.register_buffer("degrees", action.degrees)
+        self.register_buffer("harmonics", action.harmonics)
+
+
+class Invariants(_InHarmonics):
     """The link x → all products z_i z̄_j within one degree, and the coordinates of degree 0: unchanged by the action.
 
     The action multiplies each z of degree m by e^{imt}, so products within a degree keep their value. They forget more
@@ -30,13 +42,8 @@ class Invariants(nn.Module):
         (torch.Size([5, 148]), True)
     """
 
-    degrees: Tensor
-    harmonics: Tensor
-
     def __init__(self, action: CircleAction):
-        super().__init__()
-        self.register_buffer("degrees", action.degrees)
-        self.register_buffer("harmonics", action.harmonics)
+        super().__init__(action)
         self._sizes = torch.bincount(action.degrees).tolist()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +61,7 @@ class Invariants(nn.Module):
         return torch.cat(found, dim=1)
 
 
-class Gate(nn.Module):
+class Gate(_InHarmonics):
     """The nonlinear link that shortens the part h_m of each degree to h_m / √(1 + |h_m|²): it commutes with the action.
 
     Args:
@@ -67,14 +74,6 @@ class Gate(nn.Module):
         >>> bool((gate(move.move(h, 0.3)) - move.move(gate(h), 0.3)).abs().max() < 1e-12)
         True
     """
-
-    degrees: Tensor
-    harmonics: Tensor
-
-    def __init__(self, action: CircleAction):
-        super().__init__()
-        self.register_buffer("degrees", action.degrees)
-        self.register_buffer("harmonics", action.harmonics)
 
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, n) to (B, n)."""

@@ -1,6 +1,5 @@
 """Pictures of bent things: what is painted where, which numbers are written, and nothing left open."""
 
-from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,12 +8,6 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from labkit.plots import bending, style
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_open() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def words(figure: Figure) -> list[str]:

@@ -1,20 +1,12 @@
 """Pictures of curves and of what is measured along them."""
 
-from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 import torch
 from matplotlib.figure import Figure
 
 from labkit.plots import curves, style
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_open() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def words(figure: Figure) -> list[str]:

@@ -1,19 +1,11 @@
 """Pictures of eigenvalues: every number where it belongs."""
 
-from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
 from labkit.plots import eigenvalues, style
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_open() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def words(figure: Figure) -> list[str]:

@@ -1,6 +1,5 @@
 """Pictures of a metric on a plane: what is drawn is what was handed over."""
 
-from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,12 +10,6 @@ from matplotlib.figure import Figure
 
 from labkit.geometry.metric import Ellipse
 from labkit.plots import ellipses, style
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_open() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def shapes() -> Ellipse:
