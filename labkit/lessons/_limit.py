@@ -7,13 +7,14 @@ import ctypes
 import itertools
 import random
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -63,9 +64,26 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     Raises:
         TimeUp: the limit has passed.
     """
-    if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
-        return _by_alarm(seconds, function)
-    return _by_thread(seconds, function)
+    with _unheard_in_finalizers():
+        if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+            return _by_alarm(seconds, function)
+        return _by_thread(seconds, function)
+
+
+@contextmanager
+def _unheard_in_finalizers() -> Iterator[None]:
+    """A TimeUp that rings in a finalizer is lost there (another follows), and nobody is told."""
+    outer = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if lost.exc_type is not TimeUp:
+            outer(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = outer
 
 
 def _by_alarm(seconds: float, function: Callable[[], T]) -> T:

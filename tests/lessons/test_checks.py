@@ -182,8 +182,18 @@ def _swallowing_all(_: Any) -> None:
             pass
 
 
-@pytest.mark.parametrize("loop", [_plain, _swallowing, _swallowing_all])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the alarm may ring in a finalizer
+class _SlowToGo:
+    def __del__(self) -> None:
+        for _ in range(300):
+            pass
+
+
+def _in_finalizers(_: Any) -> None:
+    while True:
+        _SlowToGo()  # nearly every alarm rings in there, where an exception is lost
+
+
+@pytest.mark.parametrize("loop", [_plain, _swallowing, _swallowing_all, _in_finalizers])
 @pytest.mark.parametrize("main_thread", [True, False])
 def test_an_endless_loop_ends(loop: Any, main_thread: bool) -> None:
     exercise, verdicts, before = dataclasses.replace(TURN, seconds=0.2), [], threading.enumerate()
