@@ -63,7 +63,7 @@ def test_size(lesson: Lesson) -> None:
     (fewest, most), (shortest, longest) = SIZES[lesson.stem == START]
     assert fewest <= len(_cells(lesson)) <= most
     prose = re.sub(r"\$\$.+?\$\$|\$.+?\$", " formula ", _prose(lesson), flags=re.DOTALL)
-    words = re.sub(r"<[^>]+>|[|*#`]", " ", prose).split()
+    words = re.sub(r"</?[a-z][^>]*>|[|*#`]", " ", prose).split()
     assert shortest <= len(words) <= longest
 
 
