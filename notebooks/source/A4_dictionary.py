@@ -267,7 +267,7 @@ print(f"gap {apart:.4f} now; below 6e-8 after "
 
 # %% [markdown] tags=["reads"]
 # The zeros are as many as predicted: ratios $1.02 \pm 0.16$, $1.010 \pm 0.049$, $0.988 \pm 0.035$. And $c_l - c^* \sim e^{-l/\xi_c}$ defines the depth scale $\xi_c = -1/\log C'(c^*)$, in order $-1/\log\chi_1$: the gap of 0.0192 shrinks at a rate of $0.357 \pm 0.036$, predicted
-# 0.361. After 35 layers a 32-bit cosine is 1; the states themselves need about twice as many. Lengths have a scale of their own, $\xi_q = -1/\log V'(q^*)$, finite here.
+# 0.361. After 35 layers a 32-bit cosine is 1; the states themselves need about twice as many.
 
 # %% [markdown]
 # ## Exercise A4.2 · χ₁ from one Jacobian
@@ -525,7 +525,7 @@ print(f"critical at σ_w = {edge:.3f}")
 # <details><summary>4. The gradient neither vanishes nor explodes. Is the Jacobian well conditioned?</summary>Not implied: the mean square is 1, the distortion may be anything.</details>
 
 # %% [markdown]
-# **Discuss.** (1) Which lines of the dictionary survive training? (2) Would you start a network at the edge, or slightly on one side? (3) Which line needs infinite width most, and which holds at every width? (4) The theory speaks of random weights. After one step of training they are random no longer: what would you measure to see which line breaks first?
+# **Discuss.** (1) Which lines of the dictionary survive training? (2) Would you start a network at the edge, or slightly on one side? (3) Which line needs infinite width most, and which holds at every width?
 #
 # **Read on.** Poole et al. 2016, Exponential expressivity in deep neural networks through transient chaos · Schoenholz et al. 2017, Deep information propagation · Pennington, Schoenholz & Ganguli 2017 ·
 # Hanin, Jeong & Rolnick 2021 (ReLU keeps lengths).
