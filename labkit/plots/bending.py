@@ -1,4 +1,4 @@
-"""Pictures of bent things: a sheet in space, its bill of curvature, a curve's acceleration in two parts, laws.
+"""Pictures of bent things: a sheet in space, its bill of curvature, a curve's acceleration in two parts.
 
 A sheet is seen along its own three axes from above one corner; orange pieces curve like a ball, blue like a saddle.
 """
@@ -12,12 +12,12 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from labkit.plots import style
 from labkit.plots._numbers import array
 
-__all__ = ["bill", "gallery", "laws", "round_up", "shares", "sheet", "split"]
+__all__ = ["bill", "gallery", "round_up", "shares", "sheet", "split"]
 
 _TURN, _TILT = np.radians(38), np.radians(34)
 # Rows: to the right, up, towards the eye.
@@ -196,66 +196,5 @@ def split(curve: ArrayLike, velocity: float | int, acceleration: ArrayLike, titl
     ax.set(xlim=(left - edge, right + edge), ylim=(low - edge, high + 2 * edge), aspect="equal", title=title)
     ax.set(xlabel="along the tangent", ylabel="along the normal")
     words = f"Arrows: accelerations, drawn {length:.3g} times as long; dashed: the circle that fits best."
-    figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)
-    return style.shown_once(figure)
-
-
-def laws(
-    x: ArrayLike,
-    samples: Mapping[str, ArrayLike],
-    predictions: Mapping[str, ArrayLike],
-    title: str,
-    *,
-    xlabel: str,
-    ylabel: str,
-    log: bool = False,
-    over: str = "networks",
-    lines: str = "the law",
-    apart: float | int = 0,
-) -> Figure:
-    """Laws as lines and, on them or not, what was measured: means ± 4 standard errors.
-
-    Args:
-        x: (n,).
-        samples: name → (repetitions, n). A name whose last word is a phase wears its colour.
-        predictions: name → (n,), of the same names, or of others that were not measured.
-        title: what the picture claims.
-        xlabel: name and unit of `x`.
-        ylabel: name and unit of the samples.
-        log: whether both axes are logarithmic.
-        over: what the repetitions are.
-        lines: what the lines are.
-        apart: by how much, in units of `x`, the points of the samples stand beside each other.
-    """
-    at: NDArray[np.float64] = array(x)
-    figure, ax = style.new(size=(7.2, 3.1))
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    second = {"color": style.QUIET, "fmt": "s", "mec": style.NOTE, "ecolor": style.NOTE}
-    looks = dict(zip(samples, ({}, second), strict=False))
-    lasts = {name: name.split()[-1] for name in (*samples, *predictions)}
-    phases = {name: last if last in style.PHASES else None for name, last in lasts.items()}
-    for name, line in predictions.items():
-        phase = phases[name]
-        dashes = {} if phase else {"ls": "-" if name == next(iter(samples)) else (0, (5, 2))}
-        style.predicted(ax, at, array(line), phase, label=name, **dashes)
-    shifts = apart * (np.arange(len(samples)) - (len(samples) - 1) / 2)
-    for shift, (name, values) in zip(shifts, samples.items(), strict=True):
-        table = array(values)
-        mean, half = table.mean(0), 4 * table.std(0, ddof=1) / np.sqrt(len(table))
-        phase = phases[name]
-        style.measured(ax, at + shift, mean, half, phase, **({} if phase else looks.get(name, {})))
-    if log:
-        ax.set(xscale="log", yscale="log")
-        ticks = [1, 2, 5, 10, 20, 50, 100, 200]
-        low, high = ax.get_ylim()
-        ax.set_yticks([tick for tick in ticks if low <= tick <= high])
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("")
-        ax.minorticks_off()
-    if len(at) <= 10:
-        ax.set_xticks(at, labels=[f"{value:g}" for value in at])
-    style.label_lines(ax)
-    counts = " and ".join(str(count) for count in dict.fromkeys(len(array(values)) for values in samples.values()))
-    words = f"Lines: {lines}; points: mean of {counts} {over}, bars $\\pm$ 4 standard errors."
     figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)

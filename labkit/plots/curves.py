@@ -1,4 +1,7 @@
-"""Curves and what is measured along them: where length is made, how fast an error falls, what changes with depth."""
+"""Curves and what is measured along them: where length is made, how fast an error falls, laws, what depth changes.
+
+Points are means of what their axis shows, with bars of 4 standard errors: geometric means on logarithmic axes.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -11,9 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
+from labkit.plots._measured import LOOKS, mean_and_bars, powers, ticks
 from labkit.plots._numbers import array
 
-__all__ = ["by_depth", "coloured", "orders", "strip"]
+__all__ = ["by_depth", "coloured", "laws", "orders", "strip"]
 
 
 def coloured(
@@ -67,25 +71,77 @@ def orders(
     at = array(x)
     figure, ax = style.new(size=(7.2, 3.0))
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
-        axis.set_minor_formatter("")
+    powers(ax.xaxis)
+    powers(ax.yaxis)
     if at.max() < 32 * at.min():  # one power of ten would be the only label
         ax.set_xticks(at, labels=[f"{value:g}" for value in at])
         ax.set_xticks([], minor=True)
     plain = itertools.cycle((("-", {"fmt": "o"}), ("--", {"fmt": "s", "mfc": "white"})))
     for name, values in samples.items():
-        logs = np.log(array(values))
-        mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
+        mean, bars = mean_and_bars(values, log=True)
         phase = name if name in style.PHASES else None
         anchor = int(np.argmin(mean))
-        line = np.exp(mean[anchor]) * (at / at[anchor]) ** slopes[name]
+        line = mean[anchor] * (at / at[anchor]) ** slopes[name]
         dashes, look = (style.PHASES[phase].dashes, {}) if phase else next(plain)
         style.predicted(ax, at, line, phase, ls=dashes, label=f"{name}, slope ${slopes[name]:g}$")
-        bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
-        style.measured(ax, at, np.exp(mean), bars, phase, **look)
+        style.measured(ax, at, mean, bars, phase, **look)
     style.label_lines(ax)
-    _say_points(figure, f"geometric mean of {len(logs)} {over}")
+    _say_points(figure, f"geometric mean of {len(array(values))} {over}")
+    return style.shown_once(figure)
+
+
+def laws(
+    x: ArrayLike,
+    samples: Mapping[str, ArrayLike],
+    predictions: Mapping[str, ArrayLike],
+    title: str,
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    over: str = "networks",
+    lines: str = "the law",
+    apart: float | int = 0,
+) -> Figure:
+    """Laws as lines and, on them or not, what was measured as points; nothing is fitted.
+
+    Points are means of what the vertical axis shows: of the samples where it is linear, since a law speaks of
+    expectations; of their logs, the geometric mean, where it is logarithmic, since bars then stand for factors.
+
+    Args:
+        x: (n,), positive if `log`.
+        samples: name → (repetitions, n), positive if `log`. A name whose last word is a phase wears its colour.
+        predictions: name → (n,), of the same names.
+        title: what the picture claims.
+        xlabel: name and unit of `x`.
+        ylabel: name and unit of the samples.
+        log: whether both axes are logarithmic.
+        over: what the repetitions are.
+        lines: what the lines are.
+        apart: by how much, in units of `x`, the points of the samples stand beside each other.
+    """
+    at = array(x)
+    figure, ax = style.new(size=(7.2, 3.2))
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if log:
+        ax.set(xscale="log", yscale="log")
+    shifts = apart * (np.arange(len(samples)) - (len(samples) - 1) / 2)
+    for shift, (name, values), plain in zip(shifts, samples.items(), itertools.cycle(LOOKS)):
+        look: style.Phase = style.PHASES.get(name.split()[-1], plain)
+        edge = style.dark(look.color)
+        style.predicted(ax, at, array(predictions[name]), color=edge, ls=look.dashes, label=f"_{name}")
+        mean, bars = mean_and_bars(values, log=log)
+        drawn = style.measured(ax, at + shift, mean, bars, color=look.color, fmt=look.marker, ecolor=edge, mec=edge)
+        drawn.lines[0].set_label(name)  # so that a name stands beside its points
+    if log:
+        ticks(ax.yaxis)
+    if len(at) <= 10:
+        ax.set_xticks(at, labels=[_as_number(value) for value in at])
+        ax.set_xticks([], minor=True)
+    style.label_lines(ax)
+    counts = " and ".join(str(count) for count in dict.fromkeys(len(array(values)) for values in samples.values()))
+    what = f"{'geometric ' * log}mean of {counts} {over}"
+    _say_points(figure, what, f"Lines: {lines}. ")
     return style.shown_once(figure)
 
 
@@ -115,19 +171,23 @@ def by_depth(
         )  # fmt: skip
     looks = ((style.QUIET, "o", "--"), (style.MEASURED, "s", "-"))
     for (name, values), (color, marker, dashes) in zip(samples.items(), itertools.cycle(looks)):
-        table = array(values)
-        mean, half = table.mean(0), 4 * table.std(0, ddof=1) / np.sqrt(len(table))
+        mean, bars = mean_and_bars(values, log=False)
         depths = np.arange(1, len(mean) + 1)
         ax.plot(depths, mean, color=color, ls=dashes, lw=1.2, label=f"{name}, {mean[-1]:.2f}")
-        style.measured(ax, depths, mean, half, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color))
+        style.measured(ax, depths, mean, bars, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color))
     ax.set(xlabel="depth", ylabel=ylabel, title=title, xticks=depths)
     style.label_lines(ax)
-    _say_points(figure, f"mean of {len(table)} {over}")
+    _say_points(figure, f"mean of {len(array(values))} {over}")
     return style.shown_once(figure)
 
 
-def _say_points(figure: Figure, what: str) -> None:
-    text = f"Points: {what}; bars: $\\pm$ 4 standard errors."  # the text font has no ±
+def _as_number(value: float | int) -> str:
+    """Halves, quarters, … as fractions."""
+    return f"1/{1 / value:g}" if 0 < value < 1 and 1 / value == round(1 / value) else f"{value:g}"
+
+
+def _say_points(figure: Figure, what: str, before: str = "") -> None:
+    text = f"{before}Points: {what}; bars: $\\pm$ 4 standard errors."  # the text font has no ±
     figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
 
 

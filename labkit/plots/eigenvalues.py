@@ -1,4 +1,4 @@
-"""Eigenvalues of one large matrix by their number, their laws against a size, and what the largest does to descent.
+"""Eigenvalues of one large matrix by their number, and what the largest does to descent.
 
 Both axes are logarithmic; eigenvalues that are exactly zero lie as a bar on the floor, as long as they are many.
 """
@@ -8,27 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
+from labkit.plots._measured import LOOKS, powers
 from labkit.plots._numbers import array
 
-__all__ = ["descent", "laws", "numbered", "scree"]
-
-_LOOKS = (
-    (style.MEASURED, "o", "-"),
-    (style.QUIET, "s", (0, (5, 2))),
-    (style.INK, "^", (0, (1.2, 1.2))),
-    (style.RELU, "D", (0, (6, 2, 1, 2))),
-)
-
-
-def _powers(axis: Axis) -> None:
-    """Powers of ten with a minus that the text font lacks set by the mathematical one."""
-    axis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
-    axis.set_minor_formatter("")
+__all__ = ["descent", "numbered", "scree"]
 
 
 def scree(
@@ -50,9 +37,9 @@ def scree(
     """
     ax.set(xscale="log", yscale="log", xlim=(0.8, 2 * total), ylim=limits)
     ax.set_xlabel("number of the eigenvalue, largest first")
-    _powers(ax.xaxis)
-    _powers(ax.yaxis)
-    for layer, ((name, values), (color, marker, _)) in enumerate(zip(groups.items(), itertools.cycle(_LOOKS))):
+    powers(ax.xaxis)
+    powers(ax.yaxis)
+    for layer, ((name, values), (color, _, marker)) in enumerate(zip(groups.items(), itertools.cycle(LOOKS))):
         heights = array(values)
         number = np.arange(1, len(heights) + 1)
         ax.plot(number, heights, marker, ms=4, color=color, mec=style.dark(color), mew=0.5, zorder=3 - layer / 8)
@@ -87,50 +74,6 @@ def numbered(
     return style.shown_once(figure)
 
 
-def laws(
-    x: ArrayLike,
-    samples: Mapping[str, ArrayLike],
-    predicted: Mapping[str, ArrayLike],
-    title: str,
-    *,
-    xlabel: str,
-    ylabel: str,
-    over: str = "repetitions",
-    lines: str = "theory",
-) -> Figure:
-    """Measured points against a size, each group with the line given for it; nothing is fitted.
-
-    Args:
-        x: (n,), positive.
-        samples: name → (repetitions, n), positive; shown are means ± 4 standard errors of the logs.
-        predicted: name → (n,), a line for each of the same names.
-        title: what the picture claims.
-        xlabel: name and unit of `x`.
-        ylabel: name and unit of the samples.
-        over: what the repetitions are, such as "networks".
-        lines: where they come from.
-    """
-    at = array(x)
-    figure, ax = style.new(size=(7.2, 3.3))
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.set_xticks(at, labels=[f"1/{1 / value:g}" if value < 1 else f"{value:g}" for value in at])
-    ax.set_xticks([], minor=True)
-    _powers(ax.yaxis)
-    for (name, values), (color, marker, dashes) in zip(samples.items(), itertools.cycle(_LOOKS)):
-        logs = np.log(array(values))
-        mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
-        style.predicted(ax, at, array(predicted[name]), color=style.dark(color), ls=dashes, label=f"_{name}")
-        bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
-        style.measured(
-            ax, at, np.exp(mean), bars, color=color, fmt=marker, ecolor=style.dark(color), mec=style.dark(color)
-        )
-        ax.containers[-1].lines[0].set_label(name)  # so that a name stands beside its points
-    style.label_lines(ax)
-    note = f"Lines: {lines}. Points: geometric mean of {len(logs)} {over}; bars: $\\pm$ 4 standard errors."
-    figure.supxlabel(note, x=0.01, ha="left", size=9, color=style.NOTE)
-    return style.shown_once(figure)
-
-
 def descent(losses: Mapping[str, ArrayLike], title: str) -> Figure:
     """Losses against the number of the step, one line a name.
 
@@ -139,9 +82,9 @@ def descent(losses: Mapping[str, ArrayLike], title: str) -> Figure:
         title: what the picture claims.
     """
     figure, ax = style.new(size=(7.2, 3.0))
-    for (name, values), (color, _, dashes) in zip(losses.items(), itertools.cycle(_LOOKS)):
+    for (name, values), (color, dashes, _) in zip(losses.items(), itertools.cycle(LOOKS)):
         ax.plot(array(values), color=color, ls=dashes, lw=2, label=name)
     ax.set(yscale="log", xlabel="number of steps", ylabel="loss", title=title)
-    _powers(ax.yaxis)
+    powers(ax.yaxis)
     style.label_lines(ax)
     return style.shown_once(figure)

@@ -22,7 +22,7 @@ from labkit.geometry.planes import plane_through
 from labkit.lessons import check, claim, explore, hint, predict
 from labkit.lessons import progress, setup, solution
 from labkit.networks import mlp
-from labkit.plots import bending
+from labkit.plots import bending, curves
 from labkit.theory import great_sphere, meanfield
 from labkit.theory.kernel_jets import kernel_jet
 from labkit.training import datasets
@@ -296,7 +296,7 @@ claim("A5.c3", (norm2 / round2)[:, five], predicted=1)
 claim("A5.c4", (norm2 / law2)[:, five], predicted=1)
 claim("A5.c5", (trace2 / law_tr2)[:, five], predicted=1)
 one, two = "$|II|^2$", "$|\\mathrm{tr}\\,II|^2$"
-bending.laws(layers, {one: norm2 / round2, two: trace2 / round2 / 2},
+curves.laws(layers, {one: norm2 / round2, two: trace2 / round2 / 2},
              {one: law2 / round2, two: law_tr2 / round2 / 2},
              f"Lengths stay, bending grows ($d = 2$, $N = {wide}$)",
              xlabel="layers", ylabel="bending / a round sphere's")
@@ -315,7 +315,7 @@ print(f"ι = {mf.iota:.3f}")
 for name, ratio in ratios.items():
     print(f"{name[1:-1]}: measured {ratio[:, five].mean():.3f}, "
           f"rule {rule[name][five]:.3f}")
-bending.laws(layers, ratios, rule, "Narrow networks bend more",
+curves.laws(layers, ratios, rule, "Narrow networks bend more",
              xlabel="layers", ylabel="$|II|^2$, measured / law",
              lines="the rule", apart=0.12)
 
@@ -424,7 +424,7 @@ claim("A5.c7", (turns["relu"] / roots)[:, 3], predicted=1)
 for name, rows in turns.items():
     print(f"{name}:", *(f"{mean:.2f}" for mean in rows.mean(0)))
 print("laws:", *(f"{value:.2f}" for value in roots), f"{smooth:.2f}")
-bending.laws(widths, turns,
+curves.laws(widths, turns,
              dict(zip(turns, (smooth + 0 * roots, roots))),
              f"Width bends ReLU, not critical {activation}", log=True,
              xlabel="width", ylabel="total curvature / $\\pi$")

@@ -20,7 +20,7 @@ from labkit.geometry import fisher
 from labkit.lessons import check, claim, explore, hint, predict
 from labkit.lessons import progress, setup, solution
 from labkit.networks import mlp
-from labkit.plots import eigenvalues
+from labkit.plots import curves, eigenvalues
 from labkit.theory.wide_fisher import wide_fisher
 from labkit.training import datasets
 from labkit.training.descent import back_to_minimum
@@ -116,11 +116,10 @@ print(f"worst / random: {lines['worst'][0] / lines['random'][0]:.0f}")
 for j, s in ((0, "1/256"), (5, "1/8")):
     off = found["worst"][:, j].log().mean() - lines["worst"][j].log()
     print(f"step {s}: the metric misses {off.abs():.1%}")
-eigenvalues.laws(sizes, found, lines,
-                 "Predictions feel one step, and hardly the other",
-                 xlabel="length of the step", over="networks",
-                 ylabel="divergence (nats)",
-                 lines=r"$s^2 v^T F v\,/\,2$ of the same networks")
+curves.laws(sizes, found, lines, log=True,
+            title="Predictions feel one step, and hardly the other",
+            xlabel="length of the step", ylabel="divergence (nats)",
+            lines=r"$s^2 v^T F v\,/\,2$ of the same networks")
 
 # %% [markdown] tags=["reads"]
 # A thousand times the divergence. The lines are $\tfrac12 s^2 v^\top F v$, computed without any walking, and in the worst direction right to 0.1 % at a step of 1/256. $F$ is
@@ -326,14 +325,14 @@ growth = (largest[0.5][:, -1] / largest[0.5][:, 1]) ** (
 claim("A6.c3", growth, predicted=2)
 claim("A6.c4", largest[0.5][:, -1] / top[0.5][-1], predicted=1)
 claim("A6.c5", largest[0.0][:, -1] / top[0.0][-1], predicted=1)
-eigenvalues.laws(
+curves.laws(
     widths, {"largest": largest[0.5], "mean of all": mean,
              "largest, no biases": largest[0.0],
              "median nonzero": middle},
     {"largest": top[0.5], "mean of all": centre,
      "largest, no biases": top[0.0], "median nonzero": bulk},
     "Wider: the nonzero eigenvalues grow, the zeros multiply",
-    xlabel="width $M$", ylabel="eigenvalue", over="networks")
+    xlabel="width $M$", ylabel="eigenvalue", log=True)
 
 # %% [markdown] tags=["reads"]
 # The mean is on its line ($1.00 \pm 0.13$ of the prediction), the largest doubles with the width ($1.93 \pm 0.17$) and is $1.043 \pm 0.078$ times what is predicted. The last claim was to fail: without biases it is $1.53 \pm 0.21$ times the formula. For odd $\varphi$
@@ -466,10 +465,10 @@ claim("A6.c8", damped[:, 0], predicted=0)
 start = {name: rows[:, 0].log().mean().exp() * torch.ones_like(etas)
          for name, rows in differ.items()}
 start["natural"] = start["natural"] * etas / etas[0]
-eigenvalues.laws(
+curves.laws(
     etas, differ, start,
     "Small natural steps forget their coordinates, unless damped",
-    xlabel="step η", ylabel="relative disagreement", over="networks",
+    xlabel="step η", ylabel="relative disagreement", log=True,
     lines="level or of slope 1, through the smallest step")
 
 # %% [markdown] tags=["reads"]

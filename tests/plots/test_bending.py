@@ -78,27 +78,3 @@ def test_the_circle_that_fits_has_speed_squared_over_the_normal_part() -> None:
     assert circle.get_radius() == pytest.approx(0.5)
     assert circle.center == pytest.approx((0, 0.5))
     assert "radius 0.50" in words(figure)
-
-
-def test_laws_are_lines_and_measurements_points() -> None:
-    samples = {"relu": np.array([[1.0, 2, 4], [3, 4, 6]]), "other": np.ones((3, 3))}
-    figure = bending.laws([16, 32, 64], samples, {"relu": [2, 3, 5], "other": [1, 1, 1]}, "A claim", xlabel="x",
-                          ylabel="y", log=True)  # fmt: skip
-    ax = figure.axes[0]
-    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-    assert lines["relu"].get_color() == style.RELU
-    assert lines["relu"].get_ydata().tolist() == [2, 3, 5]
-    assert ax.get_xscale() == "log"
-    assert any("mean of 2 and 3 networks" in text for text in words(figure))
-
-
-def test_samples_stand_apart_and_the_last_word_of_a_name_is_a_phase() -> None:
-    samples = {"tanh, critical": np.ones((3, 2)), "relu": np.ones((3, 2))}
-    figure = bending.laws([0, 1], samples, {name: [1, 1] for name in samples}, "A claim", xlabel="x", ylabel="y",
-                          lines="the rule", apart=0.2)  # fmt: skip
-    line, _, left, right = [drawn for drawn in figure.axes[0].lines if len(drawn.get_xdata()) == 2]
-    assert line.get_color() == style.CRITICAL
-    assert left.get_xdata() == pytest.approx([-0.1, 0.9])
-    assert right.get_xdata() == pytest.approx([0.1, 1.1])
-    assert any(text.startswith("Lines: the rule") for text in words(figure))
-    assert not plt.get_fignums()

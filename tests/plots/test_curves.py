@@ -3,6 +3,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
 from matplotlib.figure import Figure
 
@@ -36,6 +37,44 @@ def test_lines_of_the_given_slope_go_through_the_smallest_error() -> None:
     assert "$10^{0}$" in words(figure)
     assert any("geometric mean of 2 repetitions" in text for text in words(figure))
     assert not plt.get_fignums()
+
+
+def test_laws_are_lines_and_points_stand_beside_each_other() -> None:
+    samples = {"tanh, critical": np.ones((3, 2)), "relu": np.ones((2, 2))}
+    laws = {"tanh, critical": [1, 2], "relu": [3, 4]}
+    figure = curves.laws([0, 1], samples, laws, "A claim", xlabel="x", ylabel="y", lines="the rule", apart=0.2)
+    ax = figure.axes[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    assert lines["_relu"].get_ydata().tolist() == [3, 4]
+    assert lines["relu"].get_color() == style.RELU
+    assert lines["tanh, critical"].get_color() == style.CRITICAL, "the last word of a name is a phase"
+    assert lines["tanh, critical"].get_xdata() == pytest.approx([-0.1, 0.9])
+    assert lines["relu"].get_xdata() == pytest.approx([0.1, 1.1])
+    text = "Lines: the rule. Points: mean of 3 and 2 networks; bars: $\\pm$ 4 standard errors."
+    assert text in words(figure)
+    assert not plt.get_fignums()
+
+
+def test_a_law_is_compared_with_the_mean_of_what_its_axis_shows() -> None:
+    samples = {"a": np.array([[1.0, 4.0], [4.0, 1.0]])}
+    drawn = [
+        curves.laws([1, 2], samples, {"a": [1, 1]}, "A claim", xlabel="x", ylabel="y", log=log).axes[0].containers[0]
+        for log in (False, True)
+    ]
+    np.testing.assert_allclose(drawn[0].lines[0].get_ydata(), [2.5, 2.5])
+    np.testing.assert_allclose(drawn[1].lines[0].get_ydata(), [2, 2])
+    (_, low), (_, high) = drawn[1].lines[2][0].get_segments()[0]
+    assert low * high == pytest.approx(4), "a bar of factors, as long upwards as downwards to the eye"
+
+
+def test_logarithmic_axes_have_two_labels_at_least_and_fractions() -> None:
+    samples = {"a": np.array([[3.0, 20.0], [4.0, 30.0]])}
+    figure = curves.laws([0.25, 2], samples, {"a": [3, 25]}, "A claim", xlabel="x", ylabel="y", log=True)
+    figure.canvas.draw()
+    assert {"1/4", "2", "5", "10", "20"} <= set(words(figure))
+    wide = curves.laws([1, 2], {"a": [[0.001, 1], [0.002, 2]]}, {"a": [1, 1]}, "T", xlabel="x", ylabel="y", log=True)
+    wide.canvas.draw()
+    assert {"$10^{-3}$", "$10^{-1}$"} <= set(words(wide))
 
 
 def test_every_depth_has_its_mean_and_the_end_its_number() -> None:

@@ -29,17 +29,6 @@ def test_no_bar_without_zeros_and_two_groups_have_names() -> None:
     assert not any("zero" in text for text in words(figure))
 
 
-def test_laws_are_lines_and_not_fitted() -> None:
-    figure = eigenvalues.laws(
-        [1, 2], {"a": [[1.0, 4.0], [4.0, 1.0]]}, {"a": [5.0, 6.0]}, "T", xlabel="x", ylabel="y", over="networks"
-    )
-    ax = figure.axes[0]
-    line = next(line for line in ax.lines if line.get_label() == "_a")
-    np.testing.assert_array_equal(line.get_ydata(), [5, 6])
-    np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), [2, 2])
-    assert any("geometric mean of 2 networks" in text for text in words(figure))
-
-
 def test_descent_shows_every_step() -> None:
     figure = eigenvalues.descent({"safe": [1.0, 0.1, 0.01], "not": [1.0, 10.0, 100.0]}, "T")
     safe, unsafe = figure.axes[0].lines
