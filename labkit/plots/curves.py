@@ -55,6 +55,7 @@ def orders(
     xlabel: str,
     ylabel: str,
     over: str = "repetitions",
+    apart: float | int = 1,
 ) -> Figure:
     """Errors on two logarithmic axes, points measured, and a line of a given slope through the smallest of each.
 
@@ -67,6 +68,7 @@ def orders(
         xlabel: name and unit of `x`.
         ylabel: name and unit of the samples.
         over: what the repetitions are, such as "networks".
+        apart: by which factor, in `x`, the points of the samples stand beside each other.
     """
     at = array(x)
     figure, ax = style.new(size=(7.2, 3.0))
@@ -77,16 +79,17 @@ def orders(
         ax.set_xticks(at, labels=[f"{value:g}" for value in at])
         ax.set_xticks([], minor=True)
     plain = itertools.cycle((("-", {"fmt": "o"}), ("--", {"fmt": "s", "mfc": "white"})))
-    for name, values in samples.items():
+    shifts = float(apart) ** (np.arange(len(samples)) - (len(samples) - 1) / 2)
+    for shift, (name, values) in zip(shifts, samples.items(), strict=True):
         mean, bars = mean_and_bars(values, log=True)
         phase = name if name in style.PHASES else None
         anchor = int(np.argmin(mean))
         line = mean[anchor] * (at / at[anchor]) ** slopes[name]
         dashes, look = (style.PHASES[phase].dashes, {}) if phase else next(plain)
         style.predicted(ax, at, line, phase, ls=dashes, label=f"{name}, slope ${slopes[name]:g}$")
-        style.measured(ax, at, mean, bars, phase, **look)
+        style.measured(ax, at * shift, mean, bars, phase, **look)
     style.label_lines(ax)
-    _say_points(figure, f"geometric mean of {len(array(values))} {over}")
+    _say_points(figure, f"geometric mean of {len(array(values))} {over}{', set side by side' * (apart != 1)}")
     return style.shown_once(figure)
 
 

@@ -27,9 +27,13 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
     ax.set(xlim=(first - 0.7, last + 0.7), ylim=(floor - 2, None), title=title)
     ax.set(xlabel="number of the singular value", ylabel="log $s$ (natural)")
     style.reference(ax, y=floor)
-    ax.text(first - 0.5, floor, "exactly zero", va="bottom", color=style.NOTE)
+    many = len(logs) > 1
+    gone = sum(np.isneginf(array(values)).sum() for values in logs.values())
+    zero = "exactly zero" if many else f"{gone} of {last} exactly zero"
+    ax.text(first - 0.5, floor, zero, va="bottom", color=style.NOTE)
     colors = style.DEPTH(np.linspace(0.15, 1, len(logs)))
-    for (name, values), color, shift in zip(logs.items(), colors, np.linspace(-0.12, 0.12, len(logs)), strict=True):
+    shifts = np.linspace(-0.12, 0.12, len(logs)) if many else [0.0]
+    for (name, values), color, shift in zip(logs.items(), colors, shifts, strict=True):
         heights = array(values)[first - 1 :]
         number, lost = np.arange(first, first + len(heights)) + shift, ~np.isfinite(heights)
         ax.plot(number, np.where(lost, np.nan, heights), "o", ms=6, color=color, label=name)
@@ -44,7 +48,7 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
     if first > 1:
         left_out = f"Values 1 to {first - 1}, no smaller than the first one shown, are left out."
         figure.supxlabel(left_out, x=0.01, ha="left", size=9, color=style.NOTE)
-    if len(logs) > 1:  # the one entry of a legend would look like one more value
+    if many:  # the one entry of a legend would look like one more value
         ax.legend(loc="center left")
     return style.shown_once(figure)
 

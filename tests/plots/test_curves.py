@@ -39,6 +39,16 @@ def test_lines_of_the_given_slope_go_through_the_smallest_error() -> None:
     assert not plt.get_fignums()
 
 
+def test_points_that_would_hide_each_other_stand_side_by_side() -> None:
+    samples = {"a": np.ones((2, 2)), "b": np.ones((2, 2))}
+    slopes = {"a": 0, "b": 0}
+    figure = curves.orders([1, 2], samples, slopes, "A claim", xlabel="x", ylabel="y", over="networks", apart=1.21)
+    left, right = (bars.lines[0].get_xdata() for bars in figure.axes[0].containers)
+    assert left == pytest.approx([1 / 1.1, 2 / 1.1])
+    assert right == pytest.approx([1.1, 2.2])
+    assert "Points: geometric mean of 2 networks, set side by side; bars: $\\pm$ 4 standard errors." in words(figure)
+
+
 def test_laws_are_lines_and_points_stand_beside_each_other() -> None:
     samples = {"tanh, critical": np.ones((3, 2)), "relu": np.ones((2, 2))}
     laws = {"tanh, critical": [1, 2], "relu": [3, 4]}
