@@ -426,9 +426,9 @@ MUTANTS = [
     Mutant(
         name="a list of numbers passes through float32",
         file="theory/_arguments.py",
-        old="torch.as_tensor(value, dtype=torch.float64)",
-        new="torch.as_tensor(value)",
-        test="tests/theory/test_meanfield.py::TestReference::test_every_number",
+        old='dtype=None if hasattr(value, "dtype") else torch.float64',
+        new="dtype=None",
+        test="tests/theory/test_arguments.py::test_no_digit_is_lost",
     ),
     Mutant(
         name="Gaussian weights add nothing to the variance of a spectral law",

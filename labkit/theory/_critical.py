@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from labkit.theory._arguments import NOT_NEGATIVE, between, check, real
 from labkit.theory._fixed_points import Lengths, find_fixed_points
 from labkit.theory._gaussian import expectation, pieces
 
@@ -44,6 +45,7 @@ def critical_points(activation: object, q: object) -> CriticalPoints:
     """The critical line by its parameter, the length q* > 0 (Schoenholz et al. 2017); differentiable in q.
 
     Raises:
+        TypeError: for what is no number.
         ValueError: for an unknown activation, or q that is not > 0.
 
     Example:
@@ -51,9 +53,8 @@ def critical_points(activation: object, q: object) -> CriticalPoints:
         tensor(0.3000, dtype=torch.float64)
     """
     line = _Line(activation)
-    length = torch.as_tensor(q, dtype=torch.float64)
-    if not (length > 0).all():
-        raise ValueError(f"q holds {float(length[~(length > 0)][0]):g}; a critical length must be > 0.")
+    length = real("q", q)
+    check("q", length, length > 0, "lengths > 0")
     steep, bias, slope = line.at(length)
     bias = torch.where(bias.abs() <= _ROUNDING * length, 0.0, bias)
     positive = bias > 0
@@ -94,6 +95,7 @@ def critical_line(activation: object, sigma_b: object) -> Tensor:
         Shaped like σ_b, in float64; nan in the cells that have no critical σ_w.
 
     Raises:
+        TypeError: for what is no number.
         ValueError: if no cell has one, for an unknown activation, and for σ_b that is negative or not finite.
 
     Example:
@@ -101,10 +103,7 @@ def critical_line(activation: object, sigma_b: object) -> Tensor:
         tensor([1.0000, 1.3956], dtype=torch.float64)
     """
     line = _Line(activation)
-    given = torch.as_tensor(sigma_b, dtype=torch.float64).detach()
-    if not (given.isfinite() & (given >= 0)).all():
-        worst = given[~(given.isfinite() & (given >= 0))][0]
-        raise ValueError(f"sigma_b holds {float(worst):g}; a standard deviation must be finite and ≥ 0.")
+    given = between("sigma_b", sigma_b, NOT_NEGATIVE).detach()
     sigma_w = line.widths(given.reshape(-1)).reshape(given.shape)
     if given.numel() and sigma_w.isnan().all():
         ends = ", ".join(f"{end:.4g}" for end in half_stable_ends(activation).sigma_b.tolist())

@@ -4,7 +4,7 @@ Checks what a user wrote for a layer, so that everything above computes without 
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from labkit.theory._arguments import COSINE, FINITE, grid
 from labkit.theory._derivatives import Pieces, pieces
 from labkit.theory._gaussian import expectation, pair_expectation
 from labkit.theory.activations import Elementwise
@@ -19,9 +20,6 @@ from labkit.theory.activations import Elementwise
 __all__ = [
     "KernelLayer",
     "as_layers",
-    "as_number",
-    "as_whole",
-    "broadcast",
     "covariance",
     "jumps",
     "mean_square",
@@ -110,52 +108,19 @@ def as_layers(layers: Any, **starts: Any) -> Any:
                 f"layers[{index}]={row!r} is no layer; write (activation, sigma_w, sigma_b), with alpha as a fourth "
                 "entry for a residual layer"
             )
-    device = next((value.device for value in starts.values() if isinstance(value, Tensor)), None)
-    begin = {name: as_number(name, value, device, negative=name == "c0") for name, value in starts.items()}
-    if "c0" in begin and bool((begin["c0"].abs() > 1).any()):
-        raise ValueError("c0 is a cosine between the inputs; pass values in [-1, 1]")
+    given, ranges = dict(starts), {"c0": COSINE}
+    for index, (_, sigma_w, sigma_b, *rest) in enumerate(rows):
+        at = f" of layers[{index}]"
+        given |= {"sigma_w" + at: sigma_w, "sigma_b" + at: sigma_b}
+        if rest and rest[0] is not None:
+            given["alpha" + at], ranges["alpha" + at] = rest[0], FINITE
+    numbers = dict(zip(given, grid(given, ranges), strict=True))
     known: dict[int, Pieces] = {}  # a callable is searched for kinks once, not once a layer
     sequence = []
-    for index, (activation, sigma_w, sigma_b, *rest) in enumerate(rows):
-        at = f" of layers[{index}]"
-        w, b = (as_number(name + at, v, device) for name, v in (("sigma_w", sigma_w), ("sigma_b", sigma_b)))
-        alpha = as_number("alpha" + at, rest[0], device, negative=True) if rest and rest[0] is not None else None
+    for index, (activation, *_) in enumerate(rows):
         if id(activation) not in known:
             known[id(activation)] = pieces(activation)
+        at = f" of layers[{index}]"
+        w, b, alpha = numbers["sigma_w" + at], numbers["sigma_b" + at], numbers.get("alpha" + at)
         sequence.append(KernelLayer(known[id(activation)], w**2, b**2, None if alpha is None else alpha**2))
-    numbers = [n for layer in sequence for n in (layer.weight, layer.bias, layer.alpha2) if n is not None]
-    together = broadcast([*begin.values(), *numbers], f"the numbers in layers and {', '.join(begin)}")
-    return sequence, *together[: len(begin)]
-
-
-def broadcast(numbers: Sequence[Tensor], names: str) -> list[Tensor]:
-    """The tensors in their common shape; `names` begins the sentence that refuses them."""
-    try:
-        return list(torch.broadcast_tensors(*numbers))  # type: ignore[no-untyped-call]
-    except RuntimeError:
-        found = ", ".join(str(shape) for shape in sorted({tuple(number.shape) for number in numbers}))
-        raise ValueError(f"{names} do not broadcast: shapes {found}") from None
-
-
-def as_number(name: str, value: Any, device: torch.device | None = None, *, negative: bool = False) -> Tensor:
-    """`value` as a float64 tensor, checked to be finite and, unless `negative`, not below zero."""
-    try:
-        # what is no tensor must not pass through the default dtype, which would cost it half of its digits
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device=device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name}={value!r} is not a number or a tensor of numbers") from None
-    if tensor.is_complex():
-        raise ValueError(f"{name} is complex; pass real numbers")
-    number = tensor.to(torch.float64)
-    if not bool(number.isfinite().all()) or (not negative and bool((number < 0).any())):
-        wanted = "finite" if negative else "finite and not negative"
-        found = f"; got {number.item()}" if number.numel() == 1 else " everywhere"
-        raise ValueError(f"{name} must be {wanted}{found}")
-    return number
-
-
-def as_whole(name: str, value: Any, meaning: str) -> int:
-    """`value`, checked to be a whole number of at least 1; `meaning` ends the sentence that refuses it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}; pass a whole number, 1 or more, {meaning}")
-    return value
+    return sequence, *(numbers[name] for name in starts)

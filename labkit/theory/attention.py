@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.theory._token_arguments import check, check_flow, check_tokens, grid
+from labkit.theory._arguments import ANY, check, grid
 from labkit.theory._token_flow import distance, elapsed, journey, put, within
 
 __all__ = [
@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 _F64 = torch.float64
+_ROUNDING = 1e-7  # of a cosine in float32
+_RANGES = {"correlation": ANY, "alpha": ANY}  # correlations are checked against the number of tokens
+_COLDEST = 300.0  # times grow like e^(2β), which leaves float64 soon after
+_FLOW = {"beta": (0.0, _COLDEST), "cosine": ANY, "start": ANY, "time": (0.0, torch.inf)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def uniform_attention(
         TokenMoments; the correlation is nan where nothing is left (a_1 = s = 0).
 
     Raises:
-        ValueError: If an argument is out of range, or they do not broadcast.
+        TypeError, ValueError: If an argument is no number, out of its range, or does not broadcast.
 
     Example:
         >>> uniform_attention(8, 20, attention=1 / 20).correlation
@@ -86,13 +90,10 @@ def uniform_attention(
         tensor(1., dtype=torch.float64)
     """
     last = 0.0 if mlp is None else mlp
-    n, layers, a_1, a_2, s, rho = grid(
-        tokens=tokens, depth=depth, attention=attention, mlp=last, skip=skip, correlation=correlation
-    )
-    rho = check_tokens(n, rho)
-    for name, values in {"depth": layers, "attention": a_1, "mlp": a_2, "skip": s}.items():
-        check(bool(((values >= 0) & values.isfinite()).all()), name, values, "finite numbers ≥ 0")
-    check(torch.equal(layers, layers.round()), "depth", layers, "whole numbers")
+    given = {"tokens": tokens, "depth": depth, "attention": attention, "mlp": last, "skip": skip}
+    n, layers, a_1, a_2, s, rho = grid({**given, "correlation": correlation}, _RANGES)
+    rho = _check_tokens(n, rho)
+    check("depth", layers, layers == layers.round(), "whole numbers")
     log_gain = (s.square() + a_1).log() + (0.0 if mlp is None else (s.square() + a_2).log())
     log_gain = torch.where(layers == 0, 0.0, layers * log_gain)
     kept = torch.where((layers == 0) | (a_1 == 0), 0.0, -layers * torch.log1p(a_1 / s.square()))
@@ -112,14 +113,14 @@ def uniform_attention_limit(tokens: object, alpha: object, correlation: object =
         correlation: ρ_0 in [-1/(n-1), 1].
 
     Raises:
-        ValueError: If an argument is out of range, or they do not broadcast.
+        TypeError, ValueError: If an argument is no number, out of its range, or does not broadcast.
 
     Example:
         >>> uniform_attention_limit(8, [0.0, 1.0, 3.0])
         tensor([0.0000, 0.1768, 0.9990], dtype=torch.float64)
     """
-    n, scale, rho = grid(tokens=tokens, alpha=alpha, correlation=correlation)
-    rho = check_tokens(n, rho)
+    n, scale, rho = grid({"tokens": tokens, "alpha": alpha, "correlation": correlation}, _RANGES)
+    rho = _check_tokens(n, rho)
     own, shared = _parts(-scale.square(), n, rho)
     return (rho * own + shared) / (own + shared)
 
@@ -202,18 +203,15 @@ def collapse_bound(
         A CollapseBound.
 
     Raises:
-        ValueError: If an argument is out of range, or they do not broadcast.
+        TypeError, ValueError: If an argument is no number, out of its range, or does not broadcast.
 
     Example:
         >>> collapse_bound([0.1, 2.0], 3, beta=1.0, d_qk=16).contracts
         tensor([ True, False])
     """
-    size, layers, *factors = grid(residual=residual, depth=depth, beta=beta, d_qk=d_qk, heads=heads, gamma=gamma)
-    for name, values in {"residual": size, "depth": layers}.items():
-        check(bool((values >= 0).all()), name, values, "numbers ≥ 0")
-    for name, values in zip(("beta", "d_qk", "heads", "gamma"), factors, strict=True):
-        check(bool((values > 0).all()), name, values, "positive numbers")
-    b, d, h, g = factors
+    factors = {"beta": beta, "d_qk": d_qk, "heads": heads, "gamma": gamma}
+    size, layers, *of_layer = grid({"residual": residual, "depth": depth, **factors})
+    b, d, h, g = (check(name, v, v > 0, "positive numbers") for name, v in zip(factors, of_layer, strict=True))
     half = 0.5 * torch.log(4 * g * b * h / d.sqrt())
     reach = size.log() + half  # of ‖res‖ times the root of the constant, which is cubed a layer
     grown = torch.where(reach == 0, 0.0, 3.0**layers * reach)
@@ -232,14 +230,14 @@ def equiangular_speed(cosine: object, tokens: object, beta: object) -> Float[Ten
         beta: inverse temperature, 0 ≤ β ≤ 300.
 
     Raises:
-        ValueError: If an argument is out of range, or they do not broadcast.
+        TypeError, ValueError: If an argument is no number, out of its range, or does not broadcast.
 
     Example:
         >>> equiangular_speed([0.0, 0.5, 1.0], 8, 2.0)
         tensor([0.1390, 0.4630, 0.0000], dtype=torch.float64)
     """
-    rho, n, b = grid(cosine=cosine, tokens=tokens, beta=beta)
-    rho = check_flow(n, b, rho)
+    rho, n, b = grid({"cosine": cosine, "tokens": tokens, "beta": beta}, _FLOW)
+    rho = _check_tokens(n, rho, "cosine")
     return 2 * (1 - rho) * (1 + (n - 1) * rho) / ((b * (1 - rho)).exp() + n - 1)
 
 
@@ -265,10 +263,10 @@ def equiangular_time(cosine: object, tokens: object, beta: object, start: object
         >>> equiangular_time(0.99, 8, [0.0, 2.0, 8.0])
         tensor([  3.3379,   3.9955, 131.9361], dtype=torch.float64)
     """
-    rho, n, b, first = grid(cosine=cosine, tokens=tokens, beta=beta, start=start)
-    rho = check_flow(n, b, rho)
-    first = check_flow(n, b, first, "start")
-    check(bool((rho >= first).all()), "cosine", rho, "cosines of at least start, for tokens only close up")
+    rho, n, b, first = grid({"cosine": cosine, "tokens": tokens, "beta": beta, "start": start}, _FLOW)
+    rho = _check_tokens(n, rho, "cosine")
+    first = _check_tokens(n, first, "start")
+    check("cosine", rho, rho >= first, "cosines of at least start, for tokens only close up")
     found = torch.where(rho == first, 0.0, torch.inf).to(_F64)
     free = put(rho, n).isfinite() & put(first, n).isfinite()
     m, cold, begin, way = (v[free].detach().cpu().numpy() for v in (n, b, put(first, n), distance(first, rho, n)))
@@ -292,15 +290,14 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
         ρ(t), float64 and detached.
 
     Raises:
-        ValueError: If an argument is out of range, or they do not broadcast.
+        TypeError, ValueError: If an argument is no number, out of its range, or does not broadcast.
 
     Example:
         >>> equiangular_cosine([0.0, 1.5, 3.0, 6.0], 8, 2.0)
         tensor([0.0000, 0.4329, 0.9316, 0.9998], dtype=torch.float64)
     """
-    t, n, b, first = grid(time=time, tokens=tokens, beta=beta, start=start)
-    first = check_flow(n, b, first, "start")
-    check(bool((t >= 0).all()), "time", t, "numbers ≥ 0")
+    t, n, b, first = grid({"time": time, "tokens": tokens, "beta": beta, "start": start}, _FLOW)
+    first = _check_tokens(n, first, "start")
     found = first.detach().clone()  # which the fixed points keep
     free = put(first, n).isfinite()
     m, cold, begin, wait = (v[free].detach().cpu().numpy() for v in (n, b, put(first, n), t))
@@ -312,3 +309,11 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
 def _parts(log_kept: Tensor, n: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
     """Of |X|², what the tokens kept of their own and what uniform attention has added, in units of the gain."""
     return log_kept.exp(), -(1 + (n - 1) * rho) / n * torch.expm1(log_kept)
+
+
+def _check_tokens(n: Tensor, rho: Tensor, name: str = "correlation") -> Tensor:
+    """The cosines, raised to -1/(n-1) where rounding left them below."""
+    check("tokens", n, (n >= 2) & (n == n.round()), "whole numbers of at least 2")
+    least = -1 / (n - 1)
+    check(name, rho, (rho >= least - _ROUNDING) & (rho <= 1), "cosines between -1/(n-1) and 1")
+    return torch.maximum(rho, least)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.theory._arguments import ANY, between
 from labkit.theory._chi_products import ChiProduct, digamma_excess, factor
 
 __all__ = [
@@ -59,11 +60,11 @@ class LogNorm:
 
     def density(self, y: object) -> Tensor:
         """The density at y (any shape), float64; off by some 1e-14 of its peak."""
-        return _at(self._product.density, "y", y)
+        return _at(self._product.density, between("y", y, ANY))
 
     def cdf(self, y: object) -> Tensor:
         """P(Y ≤ y) for y of any shape, float64; off by some 1e-14, so the far tails have no digits."""
-        return _at(self._product.cdf, "y", y)
+        return _at(self._product.cdf, between("y", y, ANY))
 
     def quantile(self, u: object) -> Tensor:
         """The y with P(Y ≤ y) = u, for u of any shape: -inf at 0, inf at 1.
@@ -71,10 +72,7 @@ class LogNorm:
         Raises:
             ValueError: If a u lies outside [0, 1].
         """
-        levels = _as_tensor(u)
-        if not bool(((levels >= 0) & (levels <= 1)).all()):
-            raise ValueError("u holds numbers outside [0, 1]; probabilities would do.")
-        return _at(self._product.quantile, "u", levels)
+        return _at(self._product.quantile, between("u", u, (0.0, 1.0)))
 
     def moment(self, order: float | int) -> Float[Tensor, ""]:
         """E e^(order · Y), a vanished Ju counted as 0: order 2 gives the fourth moment of the length, Π(1 + 5/n_l).
@@ -299,12 +297,5 @@ def _check_positive(name: str, value: float | int) -> None:
         raise ValueError(f"{name}={value!r}; a positive number would do.")
 
 
-def _at(law: Callable[[Tensor], Tensor], name: str, given: object) -> Tensor:
-    numbers = _as_tensor(given)
-    if bool(numbers.isnan().any()):
-        raise ValueError(f"{name} holds nan; numbers would do.")
-    return law(numbers.detach().to(device="cpu", dtype=_F64)).to(numbers.device)  # the law's tables live on the CPU
-
-
-def _as_tensor(given: object) -> Tensor:
-    return given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=_F64)  # 1 - 1e-9 is no float32
+def _at(law: Callable[[Tensor], Tensor], numbers: Tensor) -> Tensor:
+    return law(numbers.detach().cpu()).to(numbers.device)  # the law's tables live on the CPU

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.theory._arguments import between
 from labkit.theory._spectral_curve import Nodes, lay, mass_above, support
 from labkit.theory._spectral_forms import BernoulliLimit, ExponentialLimit, Form, FreeProduct
 from labkit.theory._spectral_slopes import slopes
@@ -120,9 +121,7 @@ class SpectralLaw:
 
     @staticmethod
     def _flat(at: object) -> tuple[Tensor, torch.Size]:
-        points = torch.as_tensor(at, dtype=torch.float64)
-        if not (points >= 0).all():
-            raise ValueError(f"at has {float(points.min()):.3g}; singular values are numbers ≥ 0.")
+        points = between("at", at, (0.0, math.inf))
         return points.reshape(-1), points.shape
 
     def _solve(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.theory._kernel_layers import as_whole
+from labkit.theory._arguments import whole
 from labkit.theory.kernel_jets import KernelJet
 
 __all__ = [
@@ -92,7 +92,7 @@ def second_fundamental_form(jet: KernelJet, dimension: Any) -> Tensor:
         >>> second_fundamental_form(kernel_jet([("linear", 1.0, 0.0)], q0=1.0), 2)
         tensor([2.0000, 2.0000], dtype=torch.float64)
     """
-    d = as_whole("dimension", dimension, "which is that of a circle")
+    d = whole("dimension", dimension, "which is that of a circle")
     return (d + d * (d + 2) * jet.gamma_tot / jet.chi_tot) / (jet.q * jet.chi_tot)
 
 
@@ -106,7 +106,7 @@ def mean_curvature(jet: KernelJet, dimension: Any) -> Tensor:
         >>> mean_curvature(kernel_jet([("linear", 1.0, 0.0)], q0=1.0), 2)
         tensor([4.0000, 4.0000], dtype=torch.float64)
     """
-    d = as_whole("dimension", dimension, "which is that of a circle")
+    d = whole("dimension", dimension, "which is that of a circle")
     return (d**2 + d * (d + 2) * jet.gamma_tot / jet.chi_tot) / (jet.q * jet.chi_tot)
 
 
@@ -197,5 +197,5 @@ def relu_extrema(depth: Any, width: Any) -> float:
         >>> round(relu_extrema(1, 200), 1)
         18.0
     """
-    layers, units = as_whole("depth", depth, "of layers"), as_whole("width", width, "of units")
+    layers, units = whole("depth", depth, "of layers"), whole("width", width, "of units")
     return 2 + 2 * layers * math.sqrt(units / math.pi)

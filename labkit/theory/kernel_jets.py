@@ -67,6 +67,7 @@ def kernel_jet(layers: Any, q0: Any) -> KernelJet:
         depth with q = 0 (a contraction to the origin has no angles) or q = inf.
 
     Raises:
+        TypeError: For what is no number.
         ValueError: For no layers, a layer of another form, σ < 0, q0 < 0, numbers that are not finite or shapes
             that do not broadcast.
 

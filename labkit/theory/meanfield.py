@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labkit.theory._arguments import between, check_depth, grid
+from labkit.theory._arguments import COSINE, between, grid, whole
 from labkit.theory._correlations import Settled, follow_correlation, settle
 from labkit.theory._critical import CriticalPoints, critical_line, critical_points, half_stable_ends
 from labkit.theory._fixed_points import FixedPoints, Found, Lengths, find_fixed_points, follow
@@ -94,7 +94,8 @@ class MeanField:
 
     def __init__(self, activation: object, sigma_w: object, sigma_b: object, *, keep: object = 1.0) -> None:
         self._pieces = pieces(activation)
-        self.sigma_w, self.sigma_b = grid(sigma_w, sigma_b)
+        # copies, for what is computed later must not see what is written into the arguments
+        self.sigma_w, self.sigma_b = (s.clone() for s in grid({"sigma_w": sigma_w, "sigma_b": sigma_b}))
         if not isinstance(keep, int | float) or not 0 < keep <= 1:
             raise ValueError(f"keep={keep!r} is no probability of keeping a unit; pass a number in (0, 1].")
         self.keep = float(keep)
@@ -104,7 +105,10 @@ class MeanField:
     # lengths
 
     def _given_q(self, q: object, name: str) -> Tensor:
-        return between(name, q, 0.0, torch.inf, self.sigma_w)
+        return between(name, q, (0.0, torch.inf), self.sigma_w.device, unknown=True)
+
+    def _given_c(self, c: object, name: str) -> Tensor:
+        return between(name, c, COSINE, self.sigma_w.device, unknown=True)
 
     def q_map(self, q: object) -> Tensor:
         """V(q) = σ_w² E φ(√q z)²/ρ + σ_b², the length after one more layer; q ≥ 0 broadcasts with the grid."""
@@ -116,7 +120,7 @@ class MeanField:
 
     def q_trajectory(self, q0: object, depth: object) -> Tensor:
         """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid."""
-        layers = check_depth(depth)
+        layers = whole("depth", depth, "of layers")
         start = self._given_q(q0, "q0")
         q = [start.expand_as(start + self.sigma_w)]
         for _ in range(layers):
@@ -222,22 +226,22 @@ class MeanField:
 
         At q* = 0 and inf the map in the limit, of normalised correlations.
         """
-        c, q = between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        c, q = self._given_c(c, "c"), self._inner
         shared = pair_expectation(self._pieces.phi, self._pieces.phi, q, q, c, self._pieces.kinks)
         return (self._weight * shared + self._bias) / self.q_map(q)
 
     def c_map_slope(self, c: object) -> Tensor:
         """C'(c) = σ_w² E φ'(u₁) φ'(u₂) at length q*; at c = 1 this is χ₁."""
-        c, q = between("c", c, -1.0, 1.0, self.sigma_w), self._inner
+        c, q = self._given_c(c, "c"), self._inner
         shared = pair_expectation(self._pieces.first, self._pieces.first, q, q, c, self._pieces.kinks)
         return self._weight * shared * (q / self.q_map(q))
 
     def c_trajectory(self, c0: object, depth: object, q0: object | None = None) -> Tensor:
         """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid)."""
-        layers = check_depth(depth)
+        layers = whole("depth", depth, "of layers")
         phi, kinks = self._pieces.phi, self._pieces.kinks
         q = self._inner if q0 is None else self._given_q(q0, "q0")
-        start = between("c0", c0, -1.0, 1.0, self.sigma_w)
+        start = self._given_c(c0, "c0")
         c = [start.expand_as(start + q + self.sigma_w)]
         for _ in range(layers):
             after = self.q_map(q)
@@ -301,7 +305,7 @@ class MeanField:
         Raises:
             ValueError: for a depth below 1, and with dropout, whose masks tear the circle.
         """
-        layers = check_depth(depth)
+        layers = whole("depth", depth, "of layers")
         if self.keep < 1:
             raise ValueError(f"keep={self.keep}, but a circle under random masks is no curve; pass keep=1.")
         q = torch.where(self.q_star.isfinite() & (self.q_star > 0), self.q_star, torch.nan)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.theory._kernel_layers import as_number, as_whole, broadcast
+from labkit.theory._arguments import check, grid, real, whole
 from labkit.theory.kernel_jets import KernelJet
 
 __all__ = [
@@ -154,7 +154,8 @@ def smooth_gap_law(gamma: Any, depth: Any) -> Tensor:
         >>> smooth_gap_law(0.5, 400)
         tensor(0.0100, dtype=torch.float64)
     """
-    return 2 / (as_number("gamma", gamma) * as_number("depth", depth))
+    g, layers = grid({"gamma": gamma, "depth": depth})
+    return 2 / (g * layers)
 
 
 def relu_gaps(depth: Any, share: Any = 1.0, gap0: Any = 1.0) -> Tensor:
@@ -179,12 +180,9 @@ def relu_gaps(depth: Any, share: Any = 1.0, gap0: Any = 1.0) -> Tensor:
         >>> relu_gaps(2)
         tensor([1.0000, 0.6817, 0.5063], dtype=torch.float64)
     """
-    weight, gap = as_number("share", share), as_number("gap0", gap0)
-    if bool((weight > 1).any()) or bool((gap > 2).any()):
-        raise ValueError("share must lie in [0, 1] and gap0 in [0, 2]")
-    weight, gap = broadcast([weight, gap], "share and gap0")
+    weight, gap = grid({"share": share, "gap0": gap0}, {"share": (0.0, 1.0), "gap0": (0.0, 2.0)})
     gaps = [gap]
-    for _ in range(as_whole("depth", depth, "of layers")):
+    for _ in range(whole("depth", depth, "of layers")):
         angle = 2 * (gap / 2).sqrt().asin()
         gap = gap - weight * (angle.sin() - angle * angle.cos()) / torch.pi
         gaps.append(gap)
@@ -211,13 +209,13 @@ def relu_gap_law(depth: Any, share: Any = 1.0) -> Tensor:
         >>> relu_gap_law(1000)
         tensor(4.4413e-05, dtype=torch.float64)
     """
-    return 4.5 * torch.pi**2 / (as_number("share", share) * as_number("depth", depth)) ** 2
+    weight, layers = grid({"share": share, "depth": depth})
+    return 4.5 * torch.pi**2 / (weight * layers) ** 2
 
 
 def _as_cosine(c0: Any, jet: KernelJet) -> Tensor:
-    c = as_number("c0", c0, jet.q.device, negative=True)
-    if bool(((c < 0) | (c > 1)).any()):
-        raise ValueError("c0 must lie in [0, 1]: for obtuse angles the bounds are false")
+    c = real("c0", c0, jet.q.device)
+    check("c0", c, (c >= 0) & (c <= 1), "numbers in [0, 1], for at obtuse angles the bounds are false")
     try:
         return c.expand(jet.q.shape[1:])
     except RuntimeError:

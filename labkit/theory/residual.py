@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.theory._arguments import COSINE, FINITE, check, grid, whole
 from labkit.theory._derivatives import Pieces, pieces
 from labkit.theory._gaussian import expectation
-from labkit.theory._kernel_layers import as_number, as_whole, broadcast, covariance, mean_square, mean_squared_slope
+from labkit.theory._kernel_layers import covariance, mean_square, mean_squared_slope
 
 __all__ = [
     "BRANCHES",
@@ -115,6 +116,7 @@ def residual_path(
         The path, float64, differentiable in σ, α, q0 and c0.
 
     Raises:
+        TypeError: For what is no number.
         ValueError: For a depth below 1, an unknown branch, σ < 0, q0 ≤ 0, |c0| > 1, numbers that are not finite or
             shapes that do not broadcast.
 
@@ -128,7 +130,7 @@ def residual_path(
         >>> path.q[-1], path.log_gain[-1]
         (tensor(84.4495, dtype=torch.float64), tensor(10.5455, dtype=torch.float64))
     """
-    blocks = range(1, as_whole("depth", depth, "of blocks") + 1)
+    blocks = range(1, whole("depth", depth, "of blocks") + 1)
     if branch not in BRANCHES:
         raise ValueError(f"branch={branch!r} is not known; pass one of {', '.join(BRANCHES)}")
     scales = {f"alpha of block {n}": alpha(n) if callable(alpha) else alpha for n in blocks}
@@ -219,20 +221,17 @@ def tanh_gain_law(depth: Any, sigma_w: Any) -> Tensor:
         tensor(10.6385, dtype=torch.float64)
     """
     constant = 8 / (3 * math.sqrt(2 * math.pi))
-    return constant * as_number("sigma_w", sigma_w) * as_number("depth", depth).sqrt()
+    w, layers = grid({"sigma_w": sigma_w, "depth": depth})
+    return constant * w * layers.sqrt()
 
 
 def _as_grid(*, sigma_w: Any, sigma_b: Any, q0: Any, c0: Any, scales: dict[str, Any]) -> list[Tensor]:
     """The arguments as float64 tensors of one shape: σ_w, σ_b, q0, c0, then `scales`."""
-    device = next((value.device for value in (q0, sigma_w, sigma_b, c0) if isinstance(value, Tensor)), None)
-    named = {"sigma_w": sigma_w, "sigma_b": sigma_b, "q0": q0, "c0": c0, **scales}
-    signed = {"c0", *scales} - {"time"}
-    numbers = {name: as_number(name, value, device, negative=name in signed) for name, value in named.items()}
-    if bool((numbers["q0"] == 0).any()):
-        raise ValueError("q0 must be above 0: the zero vector has no cosine with another")
-    if bool((numbers["c0"].abs() > 1).any()):
-        raise ValueError("c0 is a cosine between the inputs; pass values in [-1, 1]")
-    return broadcast(list(numbers.values()), "sigma_w, sigma_b, q0, c0 and alpha or time")
+    given = {"sigma_w": sigma_w, "sigma_b": sigma_b, "q0": q0, "c0": c0, **scales}
+    signed = {name: FINITE for name in scales if name != "time"}
+    w, b, q, *rest = grid(given, {"c0": COSINE, **signed})
+    check("q0", q, q > 0, "numbers > 0, for the zero vector has no cosine with another")
+    return [w, b, q, *rest]
 
 
 def _runge_kutta(flow: Callable[[Tensor, float], Tensor], state: Tensor, steps: int) -> Tensor:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labkit.theory._arguments import NOT_NEGATIVE, between
 from labkit.theory._derivatives import Pieces, derivative, pieces
 from labkit.theory._gaussian import expectation
-from labkit.theory._kernel_layers import as_number
 
 __all__ = ["Tailored", "kernel_numbers", "tailor"]
 
@@ -81,7 +81,7 @@ def kernel_numbers(activation: Any, sigma_b: Any = 0.0) -> dict[str, float]:
         >>> {name: round(value, 4) for name, value in found.items()}
         {'q': 0.5, 'chi': 0.5, 'gamma': inf, 'iota': 1.0, 'p': 0.1592, 'q_slope': 0.5}
     """
-    variance = float(as_number("sigma_b", sigma_b)) ** 2
+    variance = float(between("sigma_b", sigma_b, NOT_NEGATIVE)) ** 2
     act = pieces(activation)
     m = _moments(act, act.kinks)
     return {

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.theory._kernel_layers import as_layers, as_number, covariance, jumps
+from labkit.theory._arguments import grid
+from labkit.theory._kernel_layers import as_layers, covariance, jumps
 
 __all__ = ["critical_ratio", "neural_tangent_kernel"]
 
@@ -76,6 +77,6 @@ def critical_ratio(gap: Any, budget: Any) -> Tensor:
         >>> critical_ratio(1.0, torch.tensor([0.0, 1.0, 1e6]))
         tensor([0.0000, 0.2083, 0.3333], dtype=torch.float64)
     """
-    u, T = as_number("gap", gap), as_number("budget", budget)
+    u, T = grid({"gap": gap, "budget": budget})
     x = u * T
     return (1 / (1 + x) ** 2 + x / (1 + x) ** 2 + (x / (1 + x)) ** 2 / 3) - u * (1 + x / 2) / (1 + x) ** 2

@@ -10,16 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.theory._arguments import COSINE, grid, whole
 from labkit.theory._derivatives import pieces
-from labkit.theory._kernel_layers import (
-    as_number,
-    as_whole,
-    broadcast,
-    covariance,
-    jumps,
-    mean_square,
-    mean_squared_slope,
-)
+from labkit.theory._kernel_layers import covariance, jumps, mean_square, mean_squared_slope
 
 __all__ = ["WideFisher", "wide_fisher"]
 
@@ -87,6 +80,7 @@ def wide_fisher(
         The law, float64; relative corrections of order 1/M.
 
     Raises:
+        TypeError: For what is no number.
         ValueError: For `hidden` below 1, σ < 0, |c_in| > 1, numbers that are not finite or do not broadcast, and an
             activation that jumps.
 
@@ -97,15 +91,12 @@ def wide_fisher(
         >>> wide_fisher("tanh", 1.5, 0.0, hidden=3).kappa_2.abs() < 1e-15
         tensor(True)
     """
-    layers = as_whole("hidden", hidden, "of hidden layers")
+    layers = whole("hidden", hidden, "of hidden layers")
     named = {"sigma_w": sigma_w, "sigma_b": sigma_b, "q_in": q_in, "c_in": c_in}
-    numbers = [as_number(name, value, negative=name == "c_in") for name, value in named.items()]
-    if bool((numbers[3].abs() > 1).any()):
-        raise ValueError("c_in is a cosine between two inputs; pass values in [-1, 1]")
+    w, b, forward, c = grid(named, {"c_in": COSINE})
     act = pieces(activation)
     if jumps(act):
         raise ValueError("activation jumps, so its gradients are 0 or infinite; pass a continuous one")
-    w, b, forward, c = broadcast(numbers, ", ".join(named))
     overlap = forward * c
     signals, slopes = [(forward, overlap)], []
     for _ in range(layers):

@@ -305,7 +305,7 @@ class TestBadInput:
 
     def test_points(self) -> None:
         law = resnet_law(1.0)
-        with pytest.raises(ValueError, match="at has -1"):
+        with pytest.raises(ValueError, match="at holds -1; pass numbers ≥ 0"):
             law.pdf(-1.0)
         with pytest.raises(ValueError, match="pass k ≥ 0"):
             law.moment(-1)

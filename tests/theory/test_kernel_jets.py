@@ -242,15 +242,13 @@ class TestBadInput:
             (None, 1.0, "layers=None is no sequence of layers"),
             (["tanh"], 1.0, r"layers\[0\]='tanh' is no layer; write"),
             ([("tanh", 1.0)], 1.0, "is no layer"),
-            ([("tanh", -1.0, 0.0)], 1.0, r"sigma_w of layers\[0\] must be finite and not negative; got -1"),
-            ([("tanh", 1.0, 0.0), ("tanh", 1.0, math.nan)], 1.0, r"sigma_b of layers\[1\] must be finite"),
-            ([("tanh", 1.0, 0.0, math.inf)], 1.0, r"alpha of layers\[0\] must be finite; got inf"),
-            ([("tanh", 1.0, 0.0)], -0.1, "q0 must be finite and not negative; got -0.1"),
-            ([("tanh", 1.0, 0.0)], torch.tensor([1.0, math.inf]), "q0 must be finite and not negative everywhere"),
-            ([("tanh", 1.0, 0.0)], "one", "q0='one' is not a number"),
-            ([("tanh", 1j * torch.ones(1), 0.0)], 1.0, "is complex"),
+            ([("tanh", -1.0, 0.0)], 1.0, r"sigma_w of layers\[0\] holds -1; pass finite numbers ≥ 0"),
+            ([("tanh", 1.0, 0.0), ("tanh", 1.0, math.nan)], 1.0, r"sigma_b of layers\[1\] holds nan; pass finite"),
+            ([("tanh", 1.0, 0.0, math.inf)], 1.0, r"alpha of layers\[0\] holds inf; pass finite numbers$"),
+            ([("tanh", 1.0, 0.0)], -0.1, "q0 holds -0.1; pass finite numbers ≥ 0"),
+            ([("tanh", 1.0, 0.0)], torch.tensor([1.0, math.inf]), "q0 holds inf; pass finite numbers ≥ 0"),
             ([("tahn", 1.0, 0.0)], 1.0, "did you mean"),
-            ([("tanh", torch.ones(2), 0.0)], torch.ones(3), r"do not broadcast: shapes \(\), \(2,\), \(3,\)"),
+            ([("tanh", torch.ones(2), 0.0)], torch.ones(3), r"shapes \(3,\) of q0 and \(2,\) of sigma_w of"),
         ],
     )
     def test_one_sentence(self, layers, q0, words):
@@ -258,7 +256,7 @@ class TestBadInput:
             kernel_jet(layers, q0)
 
     def test_a_cosine_beyond_one(self):
-        with pytest.raises(ValueError, match="c0 is a cosine"):
+        with pytest.raises(ValueError, match=r"c0 holds 1.1; pass numbers in \[-1, 1\]"):
             correlations([("tanh", 1.0, 0.0)], 1.0, 1.1)
 
 

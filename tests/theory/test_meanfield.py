@@ -274,16 +274,16 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "error", "sentence"),
         [
-            (("tanh", -1.0, 0.1), ValueError, "sigma_w holds -1; a standard deviation must be finite and ≥ 0"),
+            (("tanh", -1.0, 0.1), ValueError, "sigma_w holds -1; pass finite numbers ≥ 0"),
             (("tanh", 1.0, [0.1, math.nan]), ValueError, "sigma_b holds nan"),
             (("tanh", math.inf, 0.1), ValueError, "sigma_w holds inf"),
             (
                 ("tanh", torch.ones(3), torch.ones(2)),
                 ValueError,
-                r"\(3,\) and sigma_b of shape \(2,\) do not broadcast",
+                r"shapes \(3,\) of sigma_w and \(2,\) of sigma_b do not broadcast",
             ),
-            (("tanh", "wide", 0.1), TypeError, "sigma_w must be a number or a tensor of numbers, not a str"),
-            (("tanh", 1j * torch.ones(1), 0.1), TypeError, "sigma_w must hold real numbers"),
+            (("tanh", "wide", 0.1), TypeError, "sigma_w='wide'; pass a number or a tensor of numbers"),
+            (("tanh", 1j * torch.ones(1), 0.1), TypeError, "sigma_w holds torch.complex64; pass real numbers"),
             (("tahn", 1.0, 0.1), ValueError, "did you mean tanh"),
             ((lambda h: h - h.mean(), 1.0, 0.1), ValueError, "must map each entry alone"),
         ],
@@ -296,13 +296,13 @@ class TestBadInput:
         mf = MeanField("tanh", 1.0, 0.1)
         with pytest.raises(ValueError, match="keep=0 is no probability"):
             MeanField("tanh", 1.0, 0.1, keep=0)
-        with pytest.raises(ValueError, match="depth=0 is no number of layers"):
+        with pytest.raises(ValueError, match="depth=0; pass a whole number, 1 or more, of layers"):
             mf.q_trajectory(1.0, 0)
         with pytest.raises(ValueError, match=r"depth=2\.5"):
             mf.c_trajectory(0.5, 2.5)
-        with pytest.raises(ValueError, match=r"c holds 1.5; it must be in \[-1, 1\]"):
+        with pytest.raises(ValueError, match=r"c holds 1.5; pass numbers in \[-1, 1\]"):
             mf.c_map(1.5)
-        with pytest.raises(ValueError, match="q holds -1; it must be ≥ 0"):
+        with pytest.raises(ValueError, match="q holds -1; pass numbers ≥ 0"):
             mf.q_map(-1.0)
         with pytest.raises(ValueError, match="k=0 is no order"):
             mf.mu(0)
@@ -316,7 +316,7 @@ class TestBadInput:
             meanfield.critical_line("gelu", 0.1)
         with pytest.raises(ValueError, match="sigma_b holds -1"):
             meanfield.critical_line("tanh", -1.0)
-        with pytest.raises(ValueError, match="q holds 0; a critical length must be > 0"):
+        with pytest.raises(ValueError, match="q holds 0; pass lengths > 0"):
             meanfield.critical_points("tanh", 0.0)
 
     def test_an_activation_without_second_derivative(self):

@@ -82,7 +82,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("c0", [-0.1, 1.1])
     def test_cosine_out_of_range(self, c0):
-        with pytest.raises(ValueError, match=r"c0 must lie in \[0, 1\]: for obtuse angles"):
+        with pytest.raises(ValueError, match=r"c0 holds .*; pass numbers in \[0, 1\], for at obtuse angles"):
             merging_bounds(kernel_jet([("tanh", 1.0, 0.1)], 1.0), c0)
 
     def test_cosines_of_another_grid(self):
@@ -181,8 +181,8 @@ class TestRelu:
         ("given", "words"),
         [
             ({"depth": 0}, "depth=0; pass a whole number, 1 or more"),
-            ({"depth": 3, "share": 1.5}, "share must lie in"),
-            ({"depth": 3, "gap0": -0.1}, "gap0 must be finite and not negative"),
+            ({"depth": 3, "share": 1.5}, r"share holds 1.5; pass numbers in \[0, 1\]"),
+            ({"depth": 3, "gap0": -0.1}, "gap0 holds -0.1"),
         ],
     )
     def test_bad_input(self, given, words):

@@ -155,11 +155,11 @@ class TestPath:
         ({"depth": 0}, "depth=0; pass a whole number, 1 or more, of blocks"),
         ({"depth": 2.0}, "depth=2.0; pass a whole number"),
         ({"branch": "last"}, "branch='last' is not known; pass one of weights_last"),
-        ({"sigma_w": -1.0}, "sigma_w must be finite and not negative; got -1"),
-        ({"alpha": math.nan}, "alpha of block 1 must be finite; got nan"),
-        ({"q0": 0.0}, "q0 must be above 0"),
-        ({"c0": 1.5}, "c0 is a cosine"),
-        ({"sigma_w": torch.ones(2), "q0": torch.ones(3)}, r"do not broadcast: shapes \(\), \(2,\), \(3,\)"),
+        ({"sigma_w": -1.0}, "sigma_w holds -1; pass finite numbers ≥ 0"),
+        ({"alpha": math.nan}, "alpha of block 1 holds nan; pass finite numbers$"),
+        ({"q0": 0.0}, "q0 holds 0; pass numbers > 0"),
+        ({"c0": 1.5}, r"c0 holds 1.5; pass numbers in \[-1, 1\]"),
+        ({"sigma_w": torch.ones(2), "q0": torch.ones(3)}, r"shapes \(2,\) of sigma_w and \(3,\) of q0 do not"),
         ({"activation": "rleu"}, "did you mean"),
     ],
 )
@@ -169,7 +169,7 @@ def test_bad_input(given, words):
 
 
 def test_negative_time():
-    with pytest.raises(ValueError, match="time must be finite and not negative"):
+    with pytest.raises(ValueError, match="time holds -1; pass finite numbers ≥ 0"):
         stable_limit("relu", 1.0, time=-1.0)
 
 

@@ -161,7 +161,7 @@ class TestBadInput:
                 tailor("linear", **wanted)
 
     def test_a_negative_bias(self):
-        with pytest.raises(ValueError, match="sigma_b must be finite and not negative; got -1"):
+        with pytest.raises(ValueError, match="sigma_b holds -1; pass finite numbers ≥ 0"):
             kernel_numbers("tanh", -1.0)
 
     def test_below_the_price(self):

@@ -104,7 +104,7 @@ class TestClosedForm:
 
     @pytest.mark.parametrize("given", [{"gap": -0.1, "budget": 1.0}, {"gap": 1.0, "budget": math.inf}])
     def test_bad_input(self, given):
-        with pytest.raises(ValueError, match=r"(gap|budget) must be finite and not negative"):
+        with pytest.raises(ValueError, match=r"(gap|budget) holds .*; pass finite numbers ≥ 0"):
             critical_ratio(**given)
 
 

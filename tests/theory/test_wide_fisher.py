@@ -54,9 +54,9 @@ def test_a_grid_is_a_loop():
     ("given", "words"),
     [
         ({"hidden": 0}, "hidden=0; pass a whole number, 1 or more, of hidden layers"),
-        ({"sigma_w": -1.0}, "sigma_w must be finite and not negative"),
-        ({"c_in": 2.0}, "c_in is a cosine"),
-        ({"q_in": math.inf}, "q_in must be finite"),
+        ({"sigma_w": -1.0}, "sigma_w holds -1"),
+        ({"c_in": 2.0}, r"c_in holds 2; pass numbers in \[-1, 1\]"),
+        ({"q_in": math.inf}, "q_in holds inf"),
         ({"activation": torch.sign}, "activation jumps"),
         ({"sigma_b": torch.ones(2), "q_in": torch.ones(3)}, "do not broadcast"),
     ],
