@@ -1,4 +1,4 @@
-"""Quantities against an index, a scale or a depth: predicted lines, measured points, names instead of legends."""
+"""Singular values against their number: equal ones in a row, lost ones below a break of the axis."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from labkit.plots import style
 from labkit.plots._numbers import array
 
-__all__ = ["power_law", "spectra"]
+__all__ = ["spectra"]
 
 
 def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor: float = -20.0) -> Figure:
@@ -50,35 +50,4 @@ def spectra(logs: Mapping[str, ArrayLike], title: str, *, first: int = 1, floor:
         figure.supxlabel(left_out, x=0.01, ha="left", size=9, color=style.NOTE)
     if many:  # the one entry of a legend would look like one more value
         ax.legend(loc="center left")
-    return style.shown_once(figure)
-
-
-def power_law(
-    x: ArrayLike, samples: ArrayLike, slope: float | int, title: str, *, xlabel: str, ylabel: str, anchor: int = -1
-) -> Figure:
-    """Measurements on two logarithmic axes, with the line of a predicted slope through one of them.
-
-    Args:
-        x: (n,), positive.
-        samples: (repetitions, n), positive; shown are the mean of the logs ± 4 standard errors.
-        slope: the predicted exponent.
-        title: what the picture claims.
-        xlabel: name and unit of `x`.
-        ylabel: name and unit of the samples.
-        anchor: the point through which the line goes.
-    """
-    abscissa, logs = array(x), np.log(array(samples))
-    mean, half = logs.mean(0), 4 * logs.std(0, ddof=1) / np.sqrt(len(logs))
-    line = np.exp(mean[anchor]) * (abscissa / abscissa[anchor]) ** slope
-    figure, ax = style.new(size=(7.2, 3.0))
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.set_xticks(abscissa, labels=[f"{value:g}" for value in abscissa])
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.minorticks_off()
-    drawn = style.predicted(ax, abscissa, line)
-    bars = np.exp(mean) * np.stack([1 - np.exp(-half), np.exp(half) - 1])
-    style.measured(ax, abscissa, np.exp(mean), bars)
-    bars_are = "mean of the logs $\\pm$ 4 standard errors"
-    ax.text(0.99, 0.05, bars_are, transform=ax.transAxes, ha="right", color=style.NOTE)
-    style.on_curve(drawn, abscissa[len(abscissa) // 2], f"slope {slope:g}", side=1.5)
     return style.shown_once(figure)

@@ -76,6 +76,7 @@ def templates(
     axes[0].imshow(pixels, cmap="gray_r")
     axes[0].grid(False)
     axes[0].set(xticks=[], yticks=[])
+    axes[0].spines[:].set_visible(True)
     axes[0].set_title("the image $x$", loc="center")
     axes[0].set_xlabel(f"{pixels.size} pixels", size=9, color=style.NOTE, labelpad=3)
     reach = float(np.abs(grids).max())
@@ -100,7 +101,8 @@ def blocks(norms: ArrayLike, title: str, *, label: str) -> Figure:
     ax.set(xlabel="input token $j$", ylabel="output token $i$", xticks=range(len(table)), yticks=range(len(table)))
     for (i, j), value in np.ndenumerate(table):
         ink = "white" if value > 0.45 * table.max() else style.INK
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", size=8, color=ink)
+        number = f"{value:.1g}" if 0 < value < 0.005 else f"{value:.2f}"  # small is not zero
+        ax.text(j, i, number, ha="center", va="center", size=8, color=ink)
     figure.colorbar(shown, ax=ax, label=label, aspect=24, pad=0.015).outline.set_visible(False)
     return _finish(figure, title)
 
@@ -108,5 +110,3 @@ def blocks(norms: ArrayLike, title: str, *, label: str) -> Figure:
 def _finish(figure: Figure, title: str) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", size=plt.rcParams["axes.titlesize"])
     return style.shown_once(figure)
-
-

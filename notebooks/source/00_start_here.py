@@ -51,7 +51,7 @@ print(environment())
 # %% [markdown]
 # ## The question of this course
 #
-# A network is a composition of layers, so its derivative is a *product* of the layers' Jacobians, $Df = J_L \cdots J_1$. That product decides which small changes of the input survive and
+# A network is a composition of *links* (a matrix, an activation, a block), so its derivative is the *product* of their Jacobians, $Df = J_L \cdots J_1$. That product decides which small changes of the input survive and
 # which die, and its change from point to point bends surfaces. The geometry that it puts on the inputs is
 #
 # $$g_x = Df(x)^\top Df(x).$$
@@ -66,10 +66,10 @@ print(environment())
 # %% [markdown]
 # ## How a lesson works
 #
-# You **predict** before you measure, move an **explorer**, and solve **exercises**. A check never shows the answer: it names the slip. A **claim** puts a formula from a paper beside a
+# You **predict** before you measure, move an **explorer**, and solve **exercises**. A check names the slip, never the answer. A **claim** puts a formula or a popular saying beside a
 # measurement and says whether it holds; some are expected to fail.
 #
-# First exercise: above each panel stands the length of the image, as a multiple of the circle's. Write the function that measures lengths.
+# First exercise: above each panel stands the length of the image, in lengths of the circle. Write the function that measures it.
 
 # %% tags=["exercise"]
 def length(points):
@@ -83,13 +83,13 @@ check("S0.1", length)
 # %% [markdown]
 # ## A network of your own
 #
-# Now train a small network on real handwritten digits, 64 pixels to 10 scores. Change the number of units, or add a layer: the rest of the notebook follows.
+# Now train a small network on real handwritten digits, 64 pixels to 10 *logits*, one a class. Change the number of units, or add a layer: the rest of the notebook follows.
 
 # %%
 data = datasets.digits(device=device)
 model = nn.Sequential(nn.Linear(64, 24), nn.Tanh(),
                       nn.Linear(24, 24), nn.Tanh(),
-                      nn.Linear(24, 10))
+                      nn.Linear(24, 10)).to(device)
 history = fit(model, data, epochs=15, seed=seed)
 print(f"test accuracy {history.accuracy[-1]:.1%}")
 
@@ -110,15 +110,15 @@ print("ten stretches:", *(f"{s:.2g}" for s in stretch))
 print("directions of 64 that survive:", spectrum.rank.item())
 
 # %% [markdown]
-# The singular values of $Df$ say by how much the network stretches: its strongest direction, the next, and so on. At most ten of 64 directions change any score, since there are only ten scores. A2 asks what
-# the others look like.
+# The singular values of $Df$ say by how much the network stretches: its strongest direction, the next, and so on. At most ten of 64 directions change any logit, since there are only ten. A2 asks what
+# the others look like, A3 walks along them.
 
 # %% [markdown]
 # ## Where to go
 #
-# The number you were asked for is $\chi_1 = \sigma_w^2\,\mathbb{E}\,\phi'(h)^2$: on average one layer multiplies the squared length of a small step by it. Below 1, at 1, above 1 are the three pictures; A4 proves it.
+# The number you were asked for is $\chi_1 = \sigma_w^2\,\mathbb{E}\,\phi'(h)^2$: on average one wide layer multiplies the squared length of a small step by it. Below 1, at 1, above 1 are the three pictures; A4 derives it.
 #
-# Open [A1 · The Jacobian chain](A_formalization/A1_jacobian_chain.ipynb). Your answers and guesses are kept in one small file beside these notebooks, and nothing you change here is overwritten by an update.
+# Open [A1 · The Jacobian chain](A_formalization/A1_jacobian_chain.ipynb). Your answers and guesses are kept in a small file beside these notebooks; no update overwrites what you change.
 
 # %%
 progress()

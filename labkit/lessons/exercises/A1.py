@@ -247,7 +247,7 @@ EXERCISES = (
             ),
             "last layer masked": (
                 _masked_after,
-                "You put ReLU behind the last weight too. The scores of this network may be negative.",
+                "You put ReLU behind the last weight too. The logits of this network may be negative.",
             ),
             "masks from the linear network": (
                 _linear_masks,
