@@ -60,6 +60,11 @@ class Plane:
         values = torch.linspace(-reach, reach, side, dtype=self.basis.dtype, device=self.basis.device)
         return torch.cartesian_prod(values, values)
 
+    def circle(self, count: int, radius: float) -> Float[Tensor, "count 2"]:
+        """Coordinates of `count` points at equal steps round a circle about the middle; the first is (radius, 0)."""
+        angle = 2 * torch.pi * torch.arange(count, dtype=self.basis.dtype, device=self.basis.device) / count
+        return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+
 
 def plane_through(points: Tensor) -> Plane:
     """The plane through three inputs; its first axis runs from the first to the second.

@@ -192,8 +192,9 @@ def split(curve: ArrayLike, velocity: float | int, acceleration: ArrayLike, titl
                 color=style.dark(style.MEASURED))  # fmt: skip
     left, right = min(path[:, 0].min(), -radius), max(path[:, 0].max(), radius)
     low, high = min(path[:, 1].min(), -0.25 * radius), max(path[:, 1].max(), 2 * radius)
-    edge = 0.2 * radius
-    ax.set(xlim=(left - edge, right + edge), ylim=(low - edge, high + 2 * edge), aspect="equal", title=title)
+    low, high = low - 0.2 * radius, high + 0.4 * radius
+    middle, half = (left + right) / 2, max((right - left) / 2 + 0.2 * radius, 1.22 * (high - low))  # the width is there
+    ax.set(xlim=(middle - half, middle + half), ylim=(low, high), aspect="equal", title=title)
     ax.set(xlabel="along the tangent", ylabel="along the normal")
     words = f"Arrows: accelerations, drawn {length:.3g} times as long; dashed: the circle that fits best."
     figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)

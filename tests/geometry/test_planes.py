@@ -39,6 +39,11 @@ def test_the_grid_is_a_square_with_b_fastest() -> None:
     assert grid[-1].tolist() == [2.0, 2.0]
 
 
+def test_a_circle_of_four_points_has_them_on_the_axes_turning_left() -> None:
+    circle = plane_through(torch.randn(3, 6, dtype=torch.float64)).circle(4, 2.0)
+    torch.testing.assert_close(circle, torch.tensor([[2.0, 0], [0, 2], [-2, 0], [0, -2]], dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("points", "error", "words"),
     [

@@ -63,7 +63,7 @@ def _pieces(sigma_w: float, activation: str, seed: int) -> list[tuple[Tensor, Te
     return found
 
 
-def sheet(depth: int, sigma_w: float, activation: str = "tanh", seed: int = 0) -> dict[str, Any]:
+def sheet(depth: int, sigma_w: float, activation: str = "tanh", seed: int = 2026) -> dict[str, Any]:
     """The image of the plane at a depth, the curvature of its pieces, and the bill of all of them together."""
     corners, bills = _pieces(sigma_w, activation, seed)[depth]
     points = _in_space(corners)
@@ -110,8 +110,7 @@ def say_sheet(data: dict[str, Any]) -> str:
 @torch.no_grad()
 def _loop(network: str, seed: int) -> list[Tensor]:
     plane = _plane()
-    angle = 2 * math.pi * torch.arange(POINTS, dtype=torch.float64) / POINTS
-    loop = plane.at(RADIUS * torch.stack([angle.cos(), angle.sin()], 1))
+    loop = plane.at(plane.circle(POINTS, RADIUS))
     scales = (2**0.5, 0.0) if network == "relu" else (1.4, 0.3)
     return _network(network, *scales, seed).states(loop)
 
@@ -128,7 +127,7 @@ def _turning(network: str, seed: int, depth: int) -> tuple[float, Tensor]:
 
 
 @torch.no_grad()
-def turn(depth: int, network: str, readout: int, seed: int = 0) -> dict[str, Any]:
+def turn(depth: int, network: str, readout: int, seed: int = 2026) -> dict[str, Any]:
     """The image of a loop of photographs in the plane where it is widest, and one random readout along it."""
     points = _loop(network, seed)[depth]
     turned, counts = _turning(network, seed, depth)
