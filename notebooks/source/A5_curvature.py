@@ -204,7 +204,8 @@ for one in sheets:
     jet = one.jet(x, basis=plane.basis, by_link=True)
     area = side**2 * torch.linalg.det(jet.first.mT @ jet.first).sqrt()
     entries, S = curvature.bill(jet), curvature.scalar_curvature(jet)
-    missed.append((entries.sum(2).sum(1) - S).abs().max() / S.abs().max())
+    off = (entries.sum(2).sum(1) - S).abs().max() / S.abs().max()
+    missed.append(off)
     bills.append((entries * area[:, None, None] / 2).sum(0))
 bills = torch.stack(bills)
 print(f"the rows' sum is the whole, to {max(missed):.0e} of it at most")
@@ -376,7 +377,8 @@ for kind in (("linear", 1.0, sigma_b), relu):
     one = mlp(4, 50, *kind, n_in=784, seed=seed, device=device)
     jet = one.jet(plane.origin[None], basis=plane.basis, kinks="ignore")
     angle = curvature.total_curvature(one, loop[None], closed=True)
-    print(f"{kind[0]}: K = {curvature.scalar_curvature(jet)[0] / 2:.0e}, "
+    K = curvature.scalar_curvature(jet)[0] / 2
+    print(f"{kind[0]}: K = {K:.0e}, "
           f"a circle turns by {angle[0] / torch.pi:.3f} π")
 try:
     one.jet(plane.origin[None])
