@@ -80,13 +80,14 @@ def orders(
         ax.set_xticks([], minor=True)
     plain = itertools.cycle((("-", {"fmt": "o"}), ("--", {"fmt": "s", "mfc": "white"})))
     shifts = float(apart) ** (np.arange(len(samples)) - (len(samples) - 1) / 2)
+    along = at * np.where(at == at.max(), shifts.max(), 1) * np.where(at == at.min(), shifts.min(), 1)
     for shift, (name, values) in zip(shifts, samples.items(), strict=True):
         mean, bars = mean_and_bars(values, log=True)
         phase = name if name in style.PHASES else None
         anchor = int(np.argmin(mean))
-        line = mean[anchor] * (at / at[anchor]) ** slopes[name]
+        line = mean[anchor] * (along / at[anchor]) ** slopes[name]
         dashes, look = (style.PHASES[phase].dashes, {}) if phase else next(plain)
-        style.predicted(ax, at, line, phase, ls=dashes, label=f"{name}, slope ${slopes[name]:g}$")
+        style.predicted(ax, along, line, phase, ls=dashes, label=f"{name}, slope ${slopes[name]:g}$")
         style.measured(ax, at * shift, mean, bars, phase, **look)
     style.label_lines(ax)
     _say_points(figure, f"geometric mean of {len(array(values))} {over}{', set side by side' * (apart != 1)}")

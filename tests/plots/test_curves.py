@@ -46,6 +46,8 @@ def test_points_that_would_hide_each_other_stand_side_by_side() -> None:
     left, right = (bars.lines[0].get_xdata() for bars in figure.axes[0].containers)
     assert left == pytest.approx([1 / 1.1, 2 / 1.1])
     assert right == pytest.approx([1.1, 2.2])
+    drawn = next(line for line in figure.axes[0].lines if line.get_label().startswith("a"))
+    assert drawn.get_xdata() == pytest.approx([1 / 1.1, 2.2]), "lines reach as far as the points"
     assert "Points: geometric mean of 2 networks, set side by side; bars: $\\pm$ 4 standard errors." in words(figure)
 
 

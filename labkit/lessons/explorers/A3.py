@@ -213,7 +213,7 @@ EXPLORERS = {
             Control("target", range(10), 8, "towards the"),
         ],
         summary=say_walk,
-        snapshot={"share": (0, 100), "way": ("unseen steps only", "straight on")},
+        snapshot={"share": (20, 100), "way": ("unseen steps only", "straight on")},
         static={"share": range(0, 101, 20), "way": ("unseen steps only", "straight on"), "target": (0, 1, 4, 8)},
         widths=(1, 1, 2.1),
         size=(7.2, 2.9),
