@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["forward_mode_allowed", "on_a_copy", "pull_automatically", "push_automatically", "value_and_derivative"]
+__all__ = [
+    "forward_mode_allowed",
+    "is_tracked",
+    "on_a_copy",
+    "pull_automatically",
+    "push_automatically",
+    "value_and_derivative",
+]
 
 Link = Callable[[Tensor], Tensor]
 
@@ -27,6 +34,13 @@ def forward_mode_allowed() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def is_tracked(link: Link, h: Tensor, *others: Tensor) -> bool:
+    """Whether what the link makes of h and the others is differentiated further: in one of them, or in a weight."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(tensor.requires_grad for tensor in (h, *others)) or link(h).requires_grad
 
 
 def on_a_copy(link: Link) -> Link:
@@ -106,7 +120,7 @@ def _over_columns(function: Link, columns: Tensor, chunk_size: int | None) -> Te
 
 
 def _pull_once(link: Link, h: Tensor, row: Tensor) -> Tensor:
-    keep = torch.is_grad_enabled()
+    keep = is_tracked(link, h, row)
     with torch.enable_grad():
         entry = h if h.requires_grad else h.detach().requires_grad_()
         out = link(entry)

@@ -12,7 +12,7 @@ from torch.func import jvp, vmap
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from labkit._automatic import forward_mode_allowed, on_a_copy
+from labkit._automatic import forward_mode_allowed, is_tracked, on_a_copy
 from labkit._memory import available_bytes
 
 __all__ = ["bend_automatically", "second_derivative"]
@@ -24,10 +24,11 @@ Link = Callable[[Tensor], Tensor]
 
 def second_derivative(function: Link, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """phi(h), phi'(h) and phi''(h) of an elementwise function; a graph is kept where h or a weight has one."""
-    keep = torch.is_grad_enabled()
+    function = on_a_copy(function)
+    keep = is_tracked(function, h)
     with torch.enable_grad():
         entry = _entry(h)
-        value = on_a_copy(function)(entry)
+        value = function(entry)
         slope = _pull(value, entry, torch.ones_like(value))
         bend = _pull(slope, entry, torch.ones_like(slope), keep)
     return (value, slope, bend) if keep else (value.detach(), slope.detach(), bend)
@@ -51,8 +52,8 @@ def bend_automatically(
         a probe; else reverse over reverse.
     """
     with forward_mode_allowed():
-        differentiated = torch.is_grad_enabled() and (columns.requires_grad or link(h).requires_grad)
-        if not differentiated:
+        keep = is_tracked(link, h, columns)
+        if not keep:
             try:
                 with _WrittenOut():  # forward over forward torch's own layer norm is silently wrong
                     bent = _forward(link, h, columns[rows], columns[cols], chunk_size)
@@ -61,7 +62,7 @@ def bend_automatically(
             if bent is not None and _agrees(link, h, columns, rows, cols, bent):
                 return bent
         with _WrittenOut():  # the norms' are silently wrong, the determinant's is NaN
-            return _reverse(link, h, columns, rows, cols, chunk_size)
+            return _reverse(link, h, columns, rows, cols, chunk_size, keep)
 
 
 def _forward(link: Link, h: Tensor, one: Tensor, other: Tensor, chunk_size: int | None) -> Tensor:
@@ -77,9 +78,10 @@ def _forward(link: Link, h: Tensor, one: Tensor, other: Tensor, chunk_size: int 
     return mapped
 
 
-def _reverse(link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, chunk_size: int | None) -> Tensor:
-    """The gradient of <gradient of every output, v_i>, applied to v_j."""
-    keep = torch.is_grad_enabled()
+def _reverse(
+    link: Link, h: Tensor, columns: Tensor, rows: Tensor, cols: Tensor, chunk_size: int | None, keep: bool
+) -> Tensor:
+    """The gradient of <gradient of every output, v_i>, applied to v_j; with a graph of its own to `keep` or not."""
     k, batch = columns.shape[:2]
     flat = columns.reshape(k, batch, -1)
     with torch.enable_grad():

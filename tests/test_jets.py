@@ -172,6 +172,20 @@ def test_equals_nested_derivatives(name, keeps_graph):
     assert keeps_graph or not jet.second.requires_grad
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_keeps_no_graph_where_nothing_is_differentiated(name):
+    chain, x = case(name)
+    weights = list(chain.parameters())
+    for p in weights:
+        p.requires_grad_(False)
+    try:
+        jet, dense = chain.jet(x), chain.linearize(x).dense()
+    finally:
+        for p in weights:
+            p.requires_grad_(True)
+    assert not any(found.requires_grad for found in (jet.value, jet.first, jet.second, dense))
+
+
 FUNCTORCH = ["tanh", "layer norm", "attention", "block", "encoder", "convolution", "trained scale"]
 
 
