@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from labkit.lessons.explorers import A6
+from labkit.plots import style
 
 
 def test_every_setting_gives_a_picture_and_a_sentence() -> None:
@@ -28,7 +29,25 @@ def test_only_biases_make_an_outlier() -> None:
     assert ratio[0.5] > 2 * ratio[0.0]
 
 
+def test_every_eigenvalue_is_in_view() -> None:
+    explorer = A6.EXPLORERS["A6"]
+    for setting in explorer.settings():
+        values = explorer.compute(**setting)["values"]
+        assert A6.LIMITS[0] * 2 < values.min()
+        assert values.max() < A6.LIMITS[1]
+
+
+def test_without_biases_one_line_says_that_there_is_no_outlier() -> None:
+    for sigma_b, count in ((0.0, 1), (0.5, 2)):
+        _, ax = style.new()
+        A6.draw_spectrum(A6.spectrum(32, 1, sigma_b, 20), ax)
+        words = [text.get_text() for text in ax.texts]
+        assert sum(word.startswith("predicted") for word in words) == count
+        assert any("no outlier" in word for word in words) == (count == 1)
+
+
 def test_the_law_is_the_theorys() -> None:
     data = A6.spectrum(16, 1, 0.0, 20)
     assert data["law_largest"] == pytest.approx(16 * data["law_mean"] * 16 / 20)
+    assert data["law_bulk"] == pytest.approx(data["law_largest"])  # κ₂ = 0
     assert "predicted" in A6.say_spectrum(data)
