@@ -60,7 +60,7 @@ predict("A1.p1", my_guess)
 # %% [markdown]
 # ## The idea in one picture
 #
-# Take a network apart into *links* $f_1, \dots, f_L$: affine maps, nonlinearities, whole blocks. (A *layer* is two links, a nonlinearity and an affine map.) Each link has a
+# Take a network apart into *links* $f_1, \dots, f_L$: affine maps, nonlinearities, whole blocks. (A *layer*, a nonlinearity and an affine map, is two links or one.) Each link has a
 # Jacobian, a plain matrix, at the state that enters it. Multiply them, each later link on the left, and you hold the differential of the network at this image.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three matrices drawn as images, the Jacobians of three links, an equals sign, and their product, which has ten rows and sixty-four columns."}}
@@ -284,7 +284,7 @@ lines.spectra(logs, "LayerNorm loses one direction always, one nearly",
 
 # %% [markdown] tags=["reads"]
 # Sixty-two values are equal: on what it keeps LayerNorm is a uniform scaling. The 63rd is $e^{-11.67}$ at $\varepsilon = 10^{-5}$, a hundred thousand times smaller, and $e^{-2.59}$ at
-# $\varepsilon = 0.1$. At $\varepsilon = 0$ it is not small but absent, and so is the 64th always. What does not change a function is lost to its Jacobian: A3 makes this a theorem.
+# $\varepsilon = 0.1$. At $\varepsilon = 0$ it is not small but absent, and so is the 64th always. A motion that leaves a function unchanged is lost to its Jacobian: a theorem of A3.
 
 # %% [markdown]
 # ## Attention has a Jacobian too
@@ -377,7 +377,7 @@ claim("A1.c7", log_spectrum(nothing.linearize(raw)).rank, predicted=64)
 
 # %% [markdown] tags=["reads"]
 # Half of the pixels, 49.2 %, sit exactly at the kink. There torch takes the slope of ReLU to be 0, twice, and the product loses the direction: rank 32.5 instead of 64. Reverse mode
-# falls into the same hole. No formula is wrong; the assumption is. Subtract one number from all pixels, and such ties become rare.
+# falls into the same hole. *Automatic differentiation is exact*: only where the assumption holds. Subtract one number from all pixels, and such ties become rare.
 
 # %% [markdown]
 # ## Your own model

@@ -33,7 +33,7 @@ explore("A2")
 # | | |
 # |---|---|
 # | **You will be able to** | write the metric of a network (A2.1) · measure a walk of photographs (A2.2) · draw its ellipse (A2.3) · choose a classifier's metric (A2.4) · know when it misleads |
-# | **Time** | 60 minutes; `full` runs for 10 |
+# | **Time** | 60 minutes; `full` runs for 5 |
 # | **You need** | A1; eigenvalues of a 2 × 2 matrix |
 # | **Sources** | Hauser & Ray 2017; Tissot 1881; Amari 2016 (Fisher); Bolte & Pauwels 2021 |
 
@@ -107,7 +107,6 @@ ellipses.unit_steps(
 # $$g_x(v, w) = \langle Df(x)\,v,\; Df(x)\,w\rangle = v^\top g_x\, w, \qquad g_x = Df(x)^\top Df(x).$$
 #
 # **Then for every $C^1$ curve $c : [0,1] \to U$:** $\;\operatorname{length}(f \circ c) = \displaystyle\int_0^1 \sqrt{\dot c^\top g_c\, \dot c}\;dt.$
-
 #
 # *Proof.* By the chain rule $(f\circ c)' = Df(c)\,\dot c$ is continuous, with norm $\sqrt{\dot c^\top g_c\,\dot c}$; length is the integral of speed. $\square$
 #
@@ -115,7 +114,7 @@ ellipses.unit_steps(
 
 # %% [markdown]
 # *What it needs.* Always $g \ge 0$; definite exactly where $Df$ is injective, elsewhere a **pseudo-metric**, blind along $\ker Df$. ReLU is only piecewise $C^1$, yet its curves
-# obey the formula, whatever its slope at 0: almost always when a unit sits on its kink, its velocity is 0 (Bolte & Pauwels 2021).
+# obey the formula, whatever its slope at 0: at almost every moment when a unit sits on its kink, its velocity is 0 (Bolte & Pauwels 2021).
 #
 # Axes, distortion and log-volume compare $g$ with Euclid's metric on pixels: a choice.
 
@@ -156,7 +155,7 @@ check("A2.1", metric_from)
 # Go straight from the trouser to the boot. At the logits the way is a curve. Send nine of its
 # photographs through the network and add the distances between neighbours: a polygon.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Nine photographs from trouser to boot, fading into each other, and between neighbours the distance of their logits: small at both ends, large in the middle."}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Nine photographs from trouser to boot, fading into each other, and between neighbours the distance of their logits: small beside the trouser, largest in the middle."}}
 start, end = plane.corners[0], plane.corners[2]
 t = torch.linspace(0, 1, 4097, device=device)
 way = plane.at(start + t[:, None] * (end - start))
@@ -260,7 +259,7 @@ curves.by_depth(thin, "Training raises the distortion at every depth",
                 unchanged=(0, "isometry, up to scale"))
 
 # %% [markdown] tags=["reads"]
-# Without training the log-distortion climbs from 0.76 to 2.12 over five layers (A4: it must, at every weight scale). Training lifts it at every depth; at the last hidden layer by a
+# Without training the log-distortion climbs from 0.76 to 2.12 over five layers (A4 finds it growing at every weight scale). Training lifts it at every depth; at the last hidden layer by a
 # factor of $3.35 \pm 0.34$, where the lazy limit says 1. The jump at depth 6 comes from the shape: a 10 × 10 matrix has a tiny least singular value.
 
 # %% [markdown]
@@ -347,7 +346,7 @@ for by, name in (("Euclid", "A2.c4"), ("Fisher", "A2.c5")):
 # %% [markdown] tags=["reads"]
 # Upper row: one classifier, three fields. Ellipses turn, change their distortion, trade places in log-volume. The shift moves Euclid's mean log-distortion by $0.48 \pm 0.30$: it does not belong
 # to the classifier. Lower row: Fisher's field, the same three times to rounding. It foretells the divergence to 5.2 % at
-# steps of 0.1, to 0.5 % at 0.01. A6 pulls it back to the weights.
+# steps of 0.1, to 0.5 % at 0.01. A6 pulls the same metric back to the weights.
 
 # %% [markdown]
 # ## Exercise A2.4 · the Fisher metric
