@@ -127,7 +127,7 @@ curves.orders(t, {"tanh": error}, {"tanh": 1},
               over="networks")
 
 # %% [markdown] tags=["reads"]
-# Over six networks the exponent is $1.00016 \pm 0.00039$. ($\pm$ is four standard errors, in all lessons.)
+# Over six networks the exponent is $1.00016 \pm 0.00039$. (± is four standard errors, in all lessons.)
 #
 # Two parts of the chain have names. The **prefix** $P_l = J_l \cdots J_1$ carries a nudge of the input to depth $l$. The **suffix**
 # $S_l = J_L \cdots J_{l+1}$ carries a nudge of the state $h_l$ to the output. At every depth $Df = S_l P_l$; the gradient that reaches $h_l$ is $S_l^\top \nabla \ell$.

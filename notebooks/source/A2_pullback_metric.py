@@ -195,7 +195,7 @@ curves.orders(pieces, {activation: short}, {activation: -2},
 
 # %% [markdown] tags=["reads"]
 # Eight pieces miss 3.5e-02 of the length, 512 pieces 9.6e-06. The line has slope $-2$ and is fixed by the last point alone. From 64 pieces on,
-# each doubling divides the error by $3.9964 \pm 0.0092$ ($\pm$ is four standard errors, here over six networks).
+# each doubling divides the error by $3.9964 \pm 0.0092$ (± is four standard errors, here over six networks).
 
 # %% [markdown]
 # ## Exercise A2.2 · the length of a curve
