@@ -3,7 +3,7 @@
 Any other link runs as it is and is differentiated automatically, also where it is a part of a known one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +17,8 @@ from labkit._automatic import on_a_copy, push_automatically, value_and_derivativ
 
 __all__ = [
     "AFFINE", "BATCH_NORM", "DROPOUT", "ELEMENTWISE", "IDENTITY", "IN_TURN", "LAYER_NORM", "LINEAR", "RELU", "TANH",
-    "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "kind_of", "linearize", "push", "rule_of",
-    "to_matrix",
+    "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "kind_of", "linearize", "push", "push_in_turn",
+    "rule_of", "to_matrix",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
@@ -126,10 +126,11 @@ def _in_turn(links: Iterable[Link], h: Tensor, chunk_size: int | None) -> tuple[
     for link in links:
         h, push_part = linearize(link, h, chunk_size)
         pushes.append(push_part)
-    return h, partial(_push_in_turn, pushes)
+    return h, partial(push_in_turn, pushes)
 
 
-def _push_in_turn(pushes: list[Push], frame: Frame) -> Frame:
+def push_in_turn(pushes: Sequence[Push], frame: Frame) -> Frame:
+    """Push a frame through differentials, first applied first."""
     for push_part in pushes:
         frame = push_part(frame)
     return frame
@@ -180,42 +181,45 @@ def _push_linear(weight: Tensor, h: Tensor, frame: Frame) -> Tensor:
 
 def _affine(link: nn.Module, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
     """An affine map, a convolution say: its columns are the tangents of one batch, with no need of vmap."""
+    return link(h), partial(_push_affine, link, h, chunk_size)
 
-    def columns(rows: Tensor, at_once: int | None) -> Tensor:
-        states = [piece.reshape(-1, *h.shape[1:]) for piece in torch.split(rows, at_once or len(rows))]
-        return torch.cat([jvp(link, (torch.zeros_like(s),), (s,))[1].flatten(1) for s in states])
 
-    def push_columns(frame: Frame) -> Tensor:
-        if frame is None or frame.ndim == 2:
-            unit = torch.eye(h.shape[1:].numel(), dtype=h.dtype, device=h.device)
-            return _on_columns(columns(unit, chunk_size).mT, frame, len(h))
-        pushed = columns(frame.mT.flatten(0, 1), chunk_size and chunk_size * len(h))
-        return pushed.reshape(len(h), -1, pushed.shape[1]).mT
+def _push_affine(link: nn.Module, h: Tensor, chunk_size: int | None, frame: Frame) -> Tensor:
+    if frame is None or frame.ndim == 2:
+        unit = torch.eye(h.shape[1:].numel(), dtype=h.dtype, device=h.device)
+        return _on_columns(_tangents(link, unit, h.shape[1:], chunk_size).mT, frame, len(h))
+    pushed = _tangents(link, frame.mT.flatten(0, 1), h.shape[1:], chunk_size and chunk_size * len(h))
+    return pushed.reshape(len(h), -1, pushed.shape[1]).mT
 
-    return link(h), push_columns
+
+def _tangents(link: nn.Module, rows: Tensor, shape: torch.Size, at_once: int | None) -> Tensor:
+    """The rows (m, n), states of this shape, as directions pushed through an affine map, (m, n_out)."""
+    states = [piece.reshape(-1, *shape) for piece in torch.split(rows, at_once or len(rows))]
+    return torch.cat([jvp(link, (torch.zeros_like(s),), (s,))[1].flatten(1) for s in states])
 
 
 def _layer_norm(link: nn.LayerNorm, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
     value = link(h)  # first, for its own words where the shape is wrong
-    batch, size = h.shape[0], h.shape[1:].numel()
     width = torch.Size(link.normalized_shape).numel()
-    rows = h.reshape(batch, size // width, width)
+    rows = h.reshape(len(h), h.shape[1:].numel() // width, width)
     variance, mean = torch.var_mean(rows, -1, correction=0, keepdim=True)
     scale = torch.rsqrt(variance + link.eps)
     unit = ((rows - mean) * scale)[..., None]
     gain = scale[..., None] if link.weight is None else link.weight.reshape(-1, 1) * scale[..., None]
+    return value, partial(_push_layer_norm, unit, gain)
 
-    def push_columns(frame: Frame) -> Tensor:
-        if frame is not None and frame.ndim == 3:
-            columns = frame.reshape(batch, -1, width, frame.shape[2])
-            columns = columns - columns.mean(2, keepdim=True) - unit * (unit.mT @ columns / width)
-            return (gain * columns).flatten(1, 2)
-        centring = torch.eye(width, dtype=h.dtype, device=h.device) - 1 / width
-        blocks = gain * (centring - unit @ unit.mT / width)
-        dense = torch.diag_embed(blocks.movedim(1, -1)).permute(0, 3, 1, 4, 2).reshape(-1, size, size)
-        return _on_columns(dense, frame, batch)
 
-    return value, push_columns
+def _push_layer_norm(unit: Tensor, gain: Tensor, frame: Frame) -> Tensor:
+    """Through groups of entries normalised to `unit` (B, groups, width, 1), by a gain that broadcasts with it."""
+    batch, groups, width, _ = unit.shape
+    if frame is not None and frame.ndim == 3:
+        columns = frame.reshape(batch, groups, width, frame.shape[2])
+        columns = columns - columns.mean(2, keepdim=True) - unit * (unit.mT @ columns / width)
+        return (gain * columns).flatten(1, 2)
+    centring = torch.eye(width, dtype=unit.dtype, device=unit.device) - 1 / width
+    blocks = gain * (centring - unit @ unit.mT / width)
+    dense = torch.diag_embed(blocks.movedim(1, -1)).permute(0, 3, 1, 4, 2).flatten(3, 4).flatten(1, 2)
+    return _on_columns(dense, frame, batch)
 
 
 IN_TURN = Rule(_in_turn, parts=lambda link: link, shows_faults=False)

@@ -4,12 +4,24 @@ A link maps (B, *s) to (B, *s'), sample by sample; its Jacobian is flattened to 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from labkit import _jet_rules as jets
-from labkit._rules import ELEMENTWISE, Frame, Push, Rule, add_rule, is_elementwise, linearize, rule_of, to_matrix
+from labkit._rules import (
+    ELEMENTWISE,
+    Frame,
+    Push,
+    Rule,
+    add_rule,
+    is_elementwise,
+    linearize,
+    push_in_turn,
+    rule_of,
+    to_matrix,
+)
 
 __all__ = ["Layer", "Residual"]
 
@@ -94,7 +106,7 @@ def _linearize_layer(link: Layer, h: Tensor, chunk_size: int | None) -> tuple[Te
     rule = rule_of(link.activation) or ELEMENTWISE  # an unknown function was found elementwise when the layer was made
     value, push_activation = rule.linearize(link.activation, h, chunk_size)
     out, push_linear = linearize(link.linear, value, chunk_size)
-    return out, lambda frame: push_linear(push_activation(frame))
+    return out, partial(push_in_turn, (push_activation, push_linear))
 
 
 def _linearize_residual(link: Residual, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
@@ -103,14 +115,16 @@ def _linearize_residual(link: Residual, h: Tensor, chunk_size: int | None) -> tu
     if isinstance(scale, Tensor):
         scale = scale.expand(h.shape).reshape(h.shape[0], -1) if scale.numel() > 1 else scale.reshape(())
 
-    def push_both(frame: Frame) -> Tensor:
-        branch = _to_diagonal(push_branch(frame), h)
-        skip = _to_diagonal(frame, h) if branch.ndim == 2 else to_matrix(frame, h)
-        if not isinstance(scale, Tensor):
-            return torch.add(skip, branch, alpha=scale)
-        return torch.addcmul(skip, branch, scale if scale.ndim == 0 or branch.ndim == 2 else scale[:, :, None])
+    return link._add(h, value), partial(_push_both, push_branch, scale, h)
 
-    return link._add(h, value), push_both
+
+def _push_both(push_branch: Push, scale: float | Tensor, h: Tensor, frame: Frame) -> Tensor:
+    """The skip connection and the scaled branch, together."""
+    branch = _to_diagonal(push_branch(frame), h)
+    skip = _to_diagonal(frame, h) if branch.ndim == 2 else to_matrix(frame, h)
+    if not isinstance(scale, Tensor):
+        return torch.add(skip, branch, alpha=scale)
+    return torch.addcmul(skip, branch, scale if scale.ndim == 0 or branch.ndim == 2 else scale[:, :, None])
 
 
 def _layer_parts(link: Layer) -> list[Link]:
