@@ -515,6 +515,13 @@ MUTANTS = [
         test="tests/training/test_random_inputs.py::test_every_input_has_mean_square_one_and_the_seed_decides",
     ),
     Mutant(
+        name="every parameter begins where theta begins",
+        file="training/parameters.py",
+        old="begin += p.numel()",
+        new="begin += 0",
+        test="tests/training/test_parameters.py::test_it_is_another_model_at_theta_and_the_first_stays",
+    ),
+    Mutant(
         name="zeros of a spectrum are counted one short",
         file="plots/eigenvalues.py",
         old="{total - rank:,} are zero",

@@ -344,7 +344,7 @@ curves.laws(widths, {
 #
 # In the picture at the top: (1) $\sigma_b = 0.5$, 20 samples, then 60: where does the first dot go, where the others? (2) The same at $\sigma_b = 0$. (3) At width 32, which line do you trust?
 #
-# <details><summary>Answers</summary>(1) It nearly stays, 30.0 to 22.5; the bulk falls to a third. (2) All fall: it is the edge of a crowd. (3) Rather the bulk's: 2.59 for 2.34; the largest is 14.24 for 6.60.</details>
+# <details><summary>Answers</summary>(1) It nearly stays, 30 to 22.5; the bulk falls to a third. (2) All fall: it is the edge of a crowd. (3) Rather the bulk's: 2.59 for 2.34; the largest is 14.24 for 6.60.</details>
 
 
 # %% [markdown]
