@@ -29,7 +29,7 @@ explore("A5")
 # | | |
 # |---|---|
 # | **You will be able to** | split bending from stretching (A5.1); compute curvature by Gauss' equation (A5.2); say which layer made it (A5.3); measure it without derivatives, at kinks too (A5.4); predict it from two numbers |
-# | **Time** | 70 minutes; `full` runs for some 5 |
+# | **Time** | 70 minutes; `full` runs for 4, on a busy machine for 12 |
 # | **You need** | A2: the pullback metric; the chain rule twice (A4's $q^*$, $\chi$ are recalled) |
 # | **Sources** | Gauss 1828; Milnor 1950; Poole et al. 2016; Di Lillo 2025 |
 
@@ -314,7 +314,7 @@ curves.laws(layers, ratios, rule, "Narrow networks bend more",
              lines="the rule", apart=0.12)
 
 # %% [markdown] tags=["reads"]
-# A first-order rule for Gaussian weights, matched to simulations, not proved: finite width multiplies by $1 + 1.5\,(2 + 3\iota)\,l/N$, where $\iota = \mathbb{E}\varphi'^4/(\mathbb{E}\varphi'^2)^2 - 1$. At width 100 five layers
+# A first-order rule for Gaussian weights, matched to simulations, not proved: finite width multiplies $|II|^2$ by $1 + 1.5\,(2 + 3\iota)\,l/N$, where $\iota = \mathbb{E}\varphi'^4/(\mathbb{E}\varphi'^2)^2 - 1$. At width 100 five layers
 # bend 1.278 times the law, by the rule 1.252. *Depth over width* must be small. (`full` goes to thirty layers, where the rule fails at width 100.)
 
 # %% [markdown]
@@ -388,7 +388,7 @@ except ValueError as refusal:
 # %% [markdown] tags=["reads"]
 # The bill says 0, the loop turned by 15.100 π: *piecewise linear, so flat* is wrong. Where a unit switches, the direction jumps; no derivative sees it, and jets refuse.
 #
-# On a great circle each of $N$ units vanishes twice, and there the direction turns by $\sqrt{\pi/N}$, both in the mean ($\sigma_w^2 = 2$, no biases, large $N$): after $l$ layers by some $\pi\,(2 + 2\,l\sqrt{N/\pi})$.
+# On a great circle each of $N$ units vanishes twice, and there the direction turns by $\sqrt{\pi/N}$, both in the mean ($\sigma_w^2 = 2$, no biases, large $N$): after $l$ layers the circle turns by some $\pi\,(2 + 2\,l\sqrt{N/\pi})$.
 
 # %%
 widths = (16, 32, 64, 128, 256) if full else (16, 32, 64, 128)
