@@ -239,15 +239,18 @@ def is_stochastic(link: Link, h: Tensor, out: Tensor) -> bool:
 
 
 def is_batch_coupled(link: Link, h: Tensor, out: Tensor) -> bool:
-    """Whether changing the last sample, or adding one to a batch of one, changes the output of the others."""
+    """Whether changing the last sample changes another, or changing all others the last; one alone gets a neighbour."""
     with torch.no_grad():
         h, out = h.detach(), out.detach()
         noise = torch.randn(h.shape[1:], generator=torch.Generator().manual_seed(0)).to(h)
-        other = h[-1] + (3 * h[-1].square().mean().sqrt() + 1) * noise
+        size = h.square().mean(tuple(range(1, h.ndim)), keepdim=True).sqrt()
+        other = h + (3 * size + 1) * noise
         if len(h) > 1:
-            return not _close(link(torch.cat([h[:-1], other[None]]))[:-1], out[:-1], 1e3)
+            first = link(torch.cat([h[:-1], other[-1:]]))[:-1]
+            last = link(torch.cat([other[:-1], h[-1:]]))[-1:]
+            return not (_close(first, out[:-1], 1e3) and _close(last, out[-1:], 1e3))
         try:
-            grown = link(torch.cat([h, other[None]]))
+            grown = link(torch.cat([h, other]))
         except (RuntimeError, ValueError, IndexError):  # made for this batch only, so nothing can couple
             return False
         return len(grown) != 2 or not _close(grown[:1], out, 1e5)

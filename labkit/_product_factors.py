@@ -23,10 +23,19 @@ _ROUNDING = 4 * 2.0**-52  # of a row, times the width of the link: what is small
 
 
 class Jiggle(NamedTuple):
-    """How to perturb: `copies` folds side by side, every entry of every link moved by one ulp of its own dtype."""
+    """How to perturb: `copies` folds side by side, every entry of every link moved by one ulp of its own dtype.
+
+    What rounding leaves of a cancellation is a small multiple of one ulp, and folds may agree in it by chance; so each
+    of them runs in a unit of its own, a `gauge` in [1, 2) that is divided out of the exponent.
+    """
 
     copies: int
     generator: torch.Generator
+
+    def gauge(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """A random factor for each matrix of (B, m, n), shaped (B, 1, 1), and its logarithm to base 2, (B,)."""
+        factor = 1 + torch.rand(len(like), generator=self.generator, dtype=torch.float64).to(like)
+        return factor[:, None, None], factor.log2()
 
 
 class Push(NamedTuple):
@@ -68,14 +77,15 @@ class Operator(NamedTuple):
     def push(self, X: Float[Tensor, "batch n q"]) -> Push:
         """The factor times X."""
         copies = self.jiggle.copies if self.jiggle else 1
-        beside = torch.cat(X.chunk(copies), -1)  # copies·B frames as B wide ones
+        gauge, logarithm = self.jiggle.gauge(X) if self.jiggle else (1.0, 0.0)
+        beside = torch.cat((X * gauge).chunk(copies), -1)  # copies·B frames as B wide ones
         M = torch.cat(lift(self.J @ beside.to(self.J.device, self.J.dtype)).chunk(copies, -1))
         _check_finite(M, self.link)
         M, exponent = split_scale(M)
         size = row_norms(M.detach())
         if self.jiggle:
             M = M + torch.finfo(self.J.dtype).eps * size[:, :, None] * _signs(M, self.jiggle)
-        return Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent)
+        return Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent - logarithm)
 
 
 def factors(
@@ -94,9 +104,12 @@ def factors(
     # Tiny columns of J would drown in J X: their scale goes first, as a factor of its own.
     c = column_norms(J.detach())
     c = torch.where(c > 0, c, c.amax(-1, keepdim=True).clamp(min=TINY))
-    if not (c.amax(-1) > 100 * c.amin(-1)).any():
-        return [Matrix(J, exponent)]
-    return [Diagonal(c), Matrix(J / c[:, None, :], exponent)]
+    graded = bool((c.amax(-1) > 100 * c.amin(-1)).any())
+    A = J / c[:, None, :] if graded else J
+    if jiggle:
+        gauge, logarithm = jiggle.gauge(J)
+        A, exponent = A * gauge, exponent - logarithm
+    return [Diagonal(c), Matrix(A, exponent)] if graded else [Matrix(A, exponent)]
 
 
 def _check_finite(J: Matrices, index: int) -> None:

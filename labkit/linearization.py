@@ -5,7 +5,7 @@ It slices, it has an adjoint, and it pushes frames without ever building Df.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -69,6 +69,7 @@ class Linearization:
         jacobians: (B, n_l, n_{l-1}) each, tensors or lazy `Jacobian`s, of one batch, dtype and device.
 
     Raises:
+        TypeError: if one is no floating tensor, nor a `Jacobian`.
         ValueError: if there are none, or two neighbours do not compose; the message names the link.
 
     Example:
@@ -82,16 +83,21 @@ class Linearization:
         torch.Size([5, 3, 1])
     """
 
-    def __init__(self, jacobians: Sequence[Tensor | Jacobian]):
-        self._jacobians = tuple(jacobians)
+    def __init__(self, jacobians: Sequence[Any]):
+        self._jacobians: tuple[Tensor | Jacobian, ...] = tuple(jacobians)
         if not self._jacobians:
             raise ValueError("jacobians is empty; a linearization needs at least one link")
         first = self._jacobians[0]
         for index, jac in enumerate(self._jacobians):
+            if not isinstance(jac, Tensor | Jacobian) or not jac.dtype.is_floating_point:
+                came = str(jac.dtype) if isinstance(jac, Tensor | Jacobian) else f"a {type(jac).__name__}"
+                raise TypeError(f"jacobians[{index}] is {came}; give a floating tensor (B, n_out, n_in), or a Jacobian")
             if jac.ndim != 3:
                 raise ValueError(
                     f"jacobians[{index}] has shape {tuple(jac.shape)}; give (B, n_out, n_in), with a batch axis first"
                 )
+            if 0 in jac.shape[1:]:
+                raise ValueError(f"jacobians[{index}] has shape {tuple(jac.shape)}; give states of at least one number")
             if (jac.shape[0], jac.dtype, jac.device) != (first.shape[0], first.dtype, first.device):
                 raise ValueError(
                     f"jacobians[{index}] has batch {jac.shape[0]}, {jac.dtype} on {jac.device}, but jacobians[0] has "

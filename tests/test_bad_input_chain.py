@@ -214,6 +214,9 @@ FUNCTIONAL = {
     "softmax over the batch": (lambda h: h.softmax(0), "one sample change"),
     "largest of the batch": (lambda h: h / h.abs().max(), "one sample change"),
     "shuffled": (lambda h: h.roll(1, 0), "one sample change"),
+    "seen from the first": (lambda h: h - h[:1], "one sample change"),
+    "seen from the second": (lambda h: h * h[1:2].cos(), "one sample change"),
+    "summed over the batch": (lambda h: h.cumsum(0), "one sample change"),
 }
 
 

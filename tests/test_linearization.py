@@ -134,6 +134,10 @@ BAD = {
     "no batch": ([torch.ones(2, 2)], ValueError, "batch axis first"),
     "orders": (matrices([2, 3, 4])[::-1], ValueError, "order the links first applied first"),
     "batches": ([torch.ones(2, 3, 3), torch.ones(1, 3, 3)], ValueError, "batch 1, torch.float32 on cpu"),
+    "integers": ([torch.ones(2, 3, 3).long()], TypeError, r"jacobians\[0\] is torch.int64; give a floating tensor"),
+    "complex": ([torch.ones(2, 3, 3).cfloat()], TypeError, "torch.complex64; give a floating tensor"),
+    "numpy": ([torch.ones(2, 3, 3).numpy()], TypeError, r"jacobians\[0\] is a ndarray; give a floating tensor"),
+    "no numbers": ([torch.ones(2, 0, 3)], ValueError, "at least one number"),
     "dtypes": ([torch.ones(2, 3, 3), torch.ones(2, 3, 3).double()], ValueError, "batch 2, torch.float64"),
 }
 

@@ -95,8 +95,8 @@ class LogSpectrum:
         change = _REFOLDS * torch.where(lost, 0.0, change)
         # three draws may agree by chance: neighbours in the spectrum, if they have digits, speak for each other
         sound = torch.where(change <= _NO_DIGITS, change, 0.0)
-        beside = torch.nn.functional.max_pool1d(sound.flatten(0, -2), 3, stride=1, padding=1).view_as(sound)
-        error = torch.where(lost, 0.0, torch.maximum(change, beside) + _ULP * values.abs())
+        beside = torch.nn.functional.max_pool1d(sound.flatten(0, -2)[:, None], 3, stride=1, padding=1)
+        error = torch.where(lost, 0.0, torch.maximum(change, beside.view_as(sound)) + _ULP * values.abs())
         agree = (refolds.isneginf() == lost).all(0)
         return torch.where(agree & (error <= _NO_DIGITS), error, torch.inf)
 
@@ -242,7 +242,7 @@ def nonnormality(lin: Lin) -> Float[Tensor, " batch"]:
 
     Raises:
         TypeError: If `lin` is no linearization.
-        ValueError: If J is not square.
+        ValueError: If J is not square, or a link holds NaN.
 
     Example:
         >>> from labkit import Linearization
@@ -256,8 +256,11 @@ def nonnormality(lin: Lin) -> Float[Tensor, " batch"]:
         )
     product = as_basis(lin, None)
     with torch.no_grad():
-        for jac in lin:
-            scaled, _ = split_scale(lift(jac if isinstance(jac, Tensor) else jac.dense()))
+        for index, jac in enumerate(lin):
+            matrix = jac if isinstance(jac, Tensor) else jac.dense()
+            if not matrix.isfinite().all():
+                raise ValueError(f"lin[{index}] holds NaN or infinity; nonnormality needs finite Jacobians")
+            scaled, _ = split_scale(lift(matrix))
             product, _ = split_scale(scaled @ product)
     return departure_from_normality(product)
 

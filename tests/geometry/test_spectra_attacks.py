@@ -168,6 +168,22 @@ def test_no_digits_are_admitted() -> None:
     assert error.isinf().any()
 
 
+def test_folds_that_round_alike_are_told_apart() -> None:
+    """What is left of each cancellation is an ulp or two, and the three refolds used to agree in it by chance."""
+    out = [Source(seed).gaussian(400, 2, 2) * torch.tensor([1e80, 1.0], dtype=F64) for seed in (0, 1)]
+    back = [torch.linalg.inv(A) for A in reversed(out)]
+    assert spectra.log_spectrum(Linearization([*out, *back])).error.isinf().all()
+
+
+def test_no_samples_have_no_errors() -> None:
+    assert spectra.log_spectrum(Linearization([torch.zeros(0, 3, 3)])).error.shape == (0, 3)
+
+
+def test_nonnormality_of_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lin\[1\] holds NaN"):
+        spectra.nonnormality(Linearization([torch.eye(2)[None], torch.full((1, 2, 2), math.nan)]))
+
+
 class TestNumericalRank:
     """Links that are singular but for the rounding of their entries lose rank, whatever stands before them."""
 
