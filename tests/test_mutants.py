@@ -528,6 +528,20 @@ MUTANTS = [
         new="{total - rank - 1:,} are zero",
         test="tests/plots/test_eigenvalues.py::test_eigenvalues_stand_at_their_numbers_and_the_zeros_are_counted",
     ),
+    Mutant(
+        name="a geometric mean whose bar is not one of factors",
+        file="plots/_measured.py",
+        old="np.stack([1 - np.exp(-half), np.exp(half) - 1])",
+        new="np.stack([half, half])",
+        test="tests/plots/test_measured.py::test_units_move_a_geometric_mean_and_leave_the_length_of_its_bar",
+    ),
+    Mutant(
+        name="a circle that turns right",
+        file="geometry/planes.py",
+        old="radius * torch.stack([angle.cos(), angle.sin()], dim=1)",
+        new="radius * torch.stack([angle.cos(), -angle.sin()], dim=1)",
+        test="tests/geometry/test_planes.py::test_a_circle_of_four_points_has_them_on_the_axes_turning_left",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant
