@@ -377,11 +377,11 @@ eigenvalues.descent(
     first, "One network: above 2/λ it leaves its minimum")
 
 # %% [markdown] tags=["reads"]
-# Slightly below, the loss falls; slightly above it soon grows, the distance by a factor of $1.186 \pm 0.057$ a step. That is $|1 - 1.1 \cdot 2| = 1.2$ only within the interval: in a crowd the next eigenvalues are close, and their directions linger. The third $\eta$ came from the formula where $\kappa_2 = 0$, and explodes.
+# Slightly below, the loss falls; slightly above it soon grows, the distance by $1.186 \pm 0.057$ a step. That is $|1 - 1.1 \cdot 2| = 1.2$ only within the interval: in a crowd the next directions linger. The third $\eta$, from the formula where $\kappa_2 = 0$, explodes.
 #
 # ## Other parameters, same functions
 #
-# Write weights in other units, or as $\theta = \sinh \varphi$. Scores follow the chain rule, $\nabla_\varphi \log p = A^\top \nabla_\theta \log p$ with $A = \partial\theta/\partial\varphi$.
+# Write weights as $\theta = \sinh \varphi$. Scores follow the chain rule, $\nabla_\varphi \log p = A^\top \nabla_\theta \log p$ with $A = \partial\theta/\partial\varphi$.
 #
 # ## Exercise A6.3 · change of parameters
 #
