@@ -138,6 +138,7 @@ def _affine(link: nn.Module, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[
         pushed: Tensor = jvp(link, (torch.zeros_like(states),), (states,))[1]
         return pushed.reshape(*piece.shape[:2], *pushed.shape[1:])
 
+    rules.check_batched(link, h)
     pieces = torch.split(columns, pairs.chunk_size or len(columns))
     return link(h), torch.cat([tangents(piece) for piece in pieces])
 

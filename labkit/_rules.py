@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 
 from labkit._automatic import on_a_copy, push_automatically, value_and_derivative
 
 __all__ = [
     "AFFINE", "BATCH_NORM", "DROPOUT", "ELEMENTWISE", "IDENTITY", "IN_TURN", "LAYER_NORM", "LINEAR", "RELU", "TANH",
-    "Frame", "Push", "Rule", "add_rule", "is_elementwise", "jacobian", "kind_of", "linearize", "push", "push_in_turn",
-    "rule_of", "to_matrix",
+    "Frame", "Push", "Rule", "add_rule", "check_batched", "is_elementwise", "jacobian", "kind_of", "linearize", "push",
+    "push_in_turn", "rule_of", "to_matrix",
 ]  # fmt: skip
 
 Link = Callable[[Tensor], Tensor]
 Frame = Tensor | None  # (B, n, k) columns; (B, n) a diagonal matrix; None the identity
+_CONVOLUTIONS = (None, *(kind._conv_forward for kind in (_ConvNd, nn.Conv1d, nn.Conv2d, nn.Conv3d)))
 Push = Callable[[Frame], Frame]  # partials of functions: the tests' shape checker compiles a closure at each call
 
 
@@ -52,7 +54,8 @@ def kind_of(link: Link) -> Any:
     """What rules are kept under: the `forward` of a module, the identity of a function, None for a hooked module."""
     if isinstance(link, nn.Module):
         hooked = link._forward_hooks or link._forward_pre_hooks
-        return None if hooked else getattr(link.forward, "__func__", None)
+        own = type(link).__call__ is nn.Module.__call__ and getattr(type(link), "_conv_forward", None) in _CONVOLUTIONS
+        return getattr(link.forward, "__func__", None) if own and not hooked else None
     return id(link)
 
 
@@ -181,7 +184,16 @@ def _push_linear(weight: Tensor, h: Tensor, frame: Frame) -> Tensor:
 
 def _affine(link: nn.Module, h: Tensor, chunk_size: int | None) -> tuple[Tensor, Push]:
     """An affine map, a convolution say: its columns are the tangents of one batch, with no need of vmap."""
+    check_batched(link, h)
     return link(h), partial(_push_affine, link, h, chunk_size)
+
+
+def check_batched(link: nn.Module, h: Tensor) -> None:
+    """Refuse a batch that a convolution would take for one image, its samples for channels."""
+    if isinstance(link, _ConvNd) and h.ndim == len(link.kernel_size) + 1:
+        raise ValueError(
+            f"{type(link).__name__} takes a batch of shape {tuple(h.shape)} for one image; give (B, channels, …)"
+        )
 
 
 def _push_affine(link: nn.Module, h: Tensor, chunk_size: int | None, frame: Frame) -> Tensor:

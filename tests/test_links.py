@@ -262,9 +262,39 @@ def test_parametrized_weight_is_the_one_used():
     close(Chain([link]).linearize(x)[0], oracle(link, x))
 
 
-def test_layer_refuses_an_activation_that_mixes():
+@pytest.mark.parametrize(
+    "activation",
+    [nn.Softmax(-1), nn.BatchNorm1d(3).eval(), lambda h: h - h.mean(-2, keepdim=True), lambda h: h.flip(-2)],
+    ids=["softmax", "batch norm", "centred over tokens", "tokens reversed"],
+)
+def test_layer_refuses_an_activation_that_mixes(activation):
     with pytest.raises(ValueError, match="activation must act on each entry"):
-        Layer(nn.Linear(3, 3), nn.Softmax(-1))
+        Layer(nn.Linear(3, 3), activation)
+
+
+class CubicConvolution(nn.Conv1d):
+    def _conv_forward(self, h, weight, bias):
+        return super()._conv_forward(h**3, weight, bias)
+
+
+class SquaredReLU(nn.ReLU):
+    def __call__(self, h):
+        return super().__call__(h) ** 2
+
+
+@pytest.mark.parametrize("link", [CubicConvolution(2, 2, 3), SquaredReLU()], ids=["cubic", "squared"])
+def test_a_subclass_that_changes_what_forward_leans_on_is_not_known(link):
+    x = torch.randn(3, 2, 5, dtype=torch.float64)
+    chain = Chain([link.double()])
+    close(chain.linearize(x)[0], oracle(link, x))
+    assert chain.jet(x, kinks="ignore").second.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("link", [nn.Sequential(nn.Tanh(), nn.Conv1d(6, 6, 1)), Residual(nn.Conv1d(6, 6, 1))])
+def test_an_inner_convolution_does_not_take_samples_for_channels(link):
+    for ask in (Chain([link]).linearize, Chain([link]).jet):
+        with pytest.raises(ValueError, match=r"Conv1d takes a batch of shape \(6, 6\) for one image"):
+            ask(torch.randn(6, 6))
 
 
 def test_layer_and_residual_compute_what_they_say():
