@@ -34,7 +34,7 @@ explore("A6")
 # | | |
 # |---|---|
 # | **You will be able to** | write the Fisher matrix of a model (A6.1) · get its spectrum from the small side (A6.2) · change parameters (A6.3) · take a natural step (A6.4) |
-# | **Time** | 60 minutes; profile `full` computes for 20 more |
+# | **Time** | 60 minutes; profile `full` computes for 10 |
 # | **You need** | A2: pullback, the Fisher metric on inputs; eigenvalues |
 # | **Sources** | Amari 1998, 2016; Karakida, Akaho & Amari 2019; Kunstner, Hennig & Balles 2019 |
 
