@@ -30,7 +30,7 @@ explore("A3")
 # | **You will be able to** | write the velocity of a turning picture (A3.1) · measure how strongly it is felt (A3.2) · make a matrix respect a symmetry (A3.3) · walk where a network is blind (A3.4) |
 # | **Time** | 60 minutes; `full` runs for some 3 |
 # | **You need** | A2: pullback metric and kernel; eigenvalues of a matrix |
-# | **Sources** | Bronstein et al. 2021 (symmetry); Wolf & Vicent 2011 (turning pixels without loss); Gruver et al. 2023 (learnt symmetry); Benfenati & Marta 2022 (null curves) |
+# | **Sources** | Bronstein et al. 2021; Wolf & Vicent 2011 (turning pixels without loss); Gruver et al. 2023; Benfenati & Marta 2022 |
 
 # %% tags=["parameters"]
 profile: str = "fast"     # "full" trains three times as many networks
