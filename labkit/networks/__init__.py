@@ -6,6 +6,7 @@ from labkit.networks.actions import shift as shift
 from labkit.networks.mlp import mlp as mlp
 from labkit.networks.resnet import conv_resnet as conv_resnet
 from labkit.networks.resnet import resnet as resnet
+from labkit.networks.siblings import siblings as siblings
 from labkit.networks.symmetric import Gate as Gate
 from labkit.networks.symmetric import Invariants as Invariants
 from labkit.networks.symmetric import equivariant as equivariant
@@ -21,5 +22,6 @@ __all__ = [
     "resnet",
     "rotation",
     "shift",
+    "siblings",
     "transformer",
 ]

@@ -3,13 +3,14 @@
 All pictures take numbers and compute none; phases wear the course's colours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
@@ -21,7 +22,12 @@ Curves = Mapping[str, tuple[ArrayLike, ArrayLike | None]]
 
 
 def through_depth(
-    panels: Mapping[str, Curves], title: str, *, over: str = "networks", log: bool = True, xlabel: str = "depth"
+    panels: Mapping[str, Curves],
+    title: str,
+    *,
+    over: str = "networks",
+    log: bool = True,
+    xlabel: str | Sequence[str] = "depth",
 ) -> Figure:
     """Quantities at every depth, one panel each and one line a phase: the theory a line, networks points with bars.
 
@@ -30,11 +36,12 @@ def through_depth(
         title: what the picture claims.
         over: what the repetitions are.
         log: whether the quantities are positive and drawn on a logarithmic axis.
-        xlabel: what the columns, from 0, are.
+        xlabel: what the columns, from 0, are; one for all panels, or one each.
     """
     figure, axes = style.new(1, len(panels), size=(7.2, 3.0), squeeze=False)
-    for ax, (name, curves) in zip(axes[0], panels.items(), strict=True):
-        ax.set(xlabel=xlabel, yscale="log" if log else "linear")
+    words = [xlabel] * len(panels) if isinstance(xlabel, str) else xlabel
+    for ax, word, (name, curves) in zip(axes[0], words, panels.items(), strict=True):
+        ax.set(xlabel=word, yscale="log" if log else "linear")
         if log:  # the text font has no minus
             ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
             ax.yaxis.set_minor_formatter("")
@@ -109,7 +116,7 @@ def heat(
     figure, ax = style.new(size=(7.2, 3.4))
     step = columns[1] - columns[0]
     reach = (columns[0] - step / 2, columns[-1] + step / 2)
-    ax.imshow(
+    cells = ax.imshow(
         table, cmap="cividis", vmin=0, vmax=100, origin="lower", aspect="auto",
         extent=(*reach, -0.5, len(rows) - 0.5),
     )  # fmt: skip
@@ -118,14 +125,16 @@ def heat(
     for i, j in np.ndindex(table.shape):
         if not small:
             shade = "black" if table[i, j] > 55 else "white"
-            ax.text(columns[j], i - 0.28, f"{table[i, j]:.0f}", ha="center", va="center", color=shade, size=9)
+            halo = [withStroke(linewidth=3, foreground=cells.to_rgba(table[i, j]))]
+            ax.text(columns[j], i - 0.28, f"{table[i, j]:.0f}", ha="center", va="center", color=shade, size=9,
+                    path_effects=halo, zorder=5)  # fmt: skip
     x, y, name = array(curve[0]), array(curve[1]), curve[2]
     heights = np.interp(np.log(y), np.log(rows), np.arange(len(rows)), left=np.nan, right=np.nan)
     ax.plot(x, heights, color="white", lw=3.4, zorder=3)
     ax.plot(x, heights, color=style.INK, lw=1.6, zorder=4)
     last = int(np.flatnonzero(np.isfinite(heights))[-1]) if np.isfinite(heights).any() else 0
     tip = (x[last], np.nan_to_num(heights[last], nan=len(rows) - 1))
-    ax.annotate(name, tip, (5, 0), textcoords="offset points", va="center", path_effects=style.HALO, zorder=5)
+    ax.annotate(name, tip, (0, 16), textcoords="offset points", ha="center", path_effects=style.HALO, zorder=6)
     if mark is not None:
         ax.axvline(mark[0], color="white", ls=":", lw=2.0, zorder=3)
         ax.annotate(mark[1], (mark[0], -0.5), (3, 4), textcoords="offset points", path_effects=style.HALO, zorder=5)
@@ -140,39 +149,38 @@ def heat(
     return style.shown_once(figure)
 
 
-def critical_lines(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str, *, ends: ArrayLike = ()) -> Figure:
+def critical_lines(
+    lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    title: str,
+    *,
+    begins: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
     """Where χ₁ = 1 in the plane of σ_b and σ_w, one line an activation, named at its end, or where a circle
     marks its beginning.
 
     Args:
-        lines: name → (σ_b, σ_w).
+        lines: name → (σ_b, σ_w); where σ_w is not finite there is no line, and one finite value is a point.
         title: what the picture claims.
-        ends: (n, 2), points at which a line begins.
+        begins: name → the point (σ_b, σ_w) at which its line begins, where that is not on the grid.
     """
     figure, ax = style.new(size=(7.2, 3.2))
-    marks = np.reshape(array(ends), (-1, 2))
     dashes = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.3, 1, 1.3)), (0, (3, 1)), (0, (8, 2)))
-    for k, (name, (sigma_b, sigma_w)) in enumerate(lines.items()):
-        x, y = array(sigma_b), array(sigma_w)
+    for k, (name, pair) in enumerate(lines.items()):
+        x, y = array(pair[0]), array(pair[1])
+        x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+        color = style.DEPTH(0.25 + 0.15 * k)
         if len(x) == 1:
             ax.plot(x, y, style.PHASES["relu"].marker, color=style.RELU, ms=8)
             ax.annotate(name, (x[0], y[0]), (8, 2), textcoords="offset points", color=style.dark(style.RELU))
+        elif begins and name in begins:  # such lines nearly coincide on the right: named where they begin
+            start = begins[name]
+            ax.plot([start[0], *x], [start[1], *y], ls=dashes[k % len(dashes)], color=color)
+            ax.plot(*start, "o", mfc="white", mec=style.INK, ms=7)
+            ax.annotate(name, start, (0, -11), textcoords="offset points", ha="center", va="center",
+                        color=style.dark(color), path_effects=style.HALO)  # fmt: skip
         else:
-            (line,) = ax.plot(x, y, ls=dashes[k % len(dashes)], color=style.DEPTH(0.25 + 0.15 * k), label=name)
-            if (marks == (x[0], y[0])).all(1).any():  # such lines nearly coincide on the right: named where they begin
-                line.set_label(f"_{name}")
-                below = (0, -11)
-                ax.annotate(
-                    name,
-                    (x[0], y[0]),
-                    below,
-                    textcoords="offset points",
-                    ha="center",
-                    va="center",
-                    path_effects=style.HALO,
-                )
-    if len(marks):
-        ax.plot(*marks.T, "o", mfc="white", mec=style.INK, ms=7)
+            ax.plot(x, y, ls=dashes[k % len(dashes)], color=color, label=name)
+    if begins:
         text = "Circles: the stable part of a line begins here; before it no length is kept."
         figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
     ax.set(xlabel="$\\sigma_b$", ylabel="critical $\\sigma_w$", title=title)

@@ -24,6 +24,12 @@ def test_without_theory_none_is_named() -> None:
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_panels_can_be_read_in_two_directions() -> None:
+    curves = {"ordered": (np.array([[1.0, 2.0], [1.0, 3.0]]), None)}
+    figure = propagation.through_depth({"there": curves, "back": curves}, "Both", xlabel=("depth", "layers back"))
+    assert [ax.get_xlabel() for ax in figure.axes] == ["depth", "layers back"]
+
+
 def test_maps_have_the_diagonal() -> None:
     curve = ([0.0, 1.0], [0.2, 1.0], [0.5], [0.6])
     figure = propagation.maps({"ordered": curve}, {"ordered": curve}, "Maps")
@@ -42,15 +48,17 @@ def test_the_heat_map_writes_its_numbers_while_there_is_room(size: int) -> None:
 
 
 def test_a_point_is_no_line() -> None:
-    figure = propagation.critical_lines({"tanh": ([0, 1], [1, 2]), "relu": ([0.0], [1.4])}, "Lines", ends=[[0.5, 1.4]])
+    figure = propagation.critical_lines({"tanh": ([0, 1], [1, 2]), "relu": ([0, 1], [1.4, np.nan])}, "Lines")
     assert {text.get_text() for text in figure.axes[0].texts} == {"tanh", "relu"}
 
 
-def test_a_line_that_begins_at_a_circle_is_named_there() -> None:
-    figure = propagation.critical_lines({"gelu": ([0.5, 1], [1.4, 1.4])}, "Lines", ends=[[0.5, 1.4]])
+def test_a_line_that_begins_at_a_circle_is_named_there_and_starts_there() -> None:
+    lines = {"gelu": ([0.0, 0.6, 1.0], [np.nan, 1.4, 1.3])}
+    figure = propagation.critical_lines(lines, "Lines", begins={"gelu": (0.5, 1.5)})
     (text,) = figure.axes[0].texts
     assert text.get_text() == "gelu"
-    assert text.xy == (0.5, 1.4)  # type: ignore[attr-defined]
+    assert text.xy == (0.5, 1.5)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), [[0.5, 1.5], [0.6, 1.4], [1.0, 1.3]])
     assert "Circles" in figure.get_supxlabel()
 
 

@@ -78,13 +78,20 @@ def _color(phase: int) -> str:
     return {-1: style.ORDERED, 0: style.CRITICAL, 1: style.CHAOTIC, 2: style.NOTE}[phase]
 
 
+def _name(data: dict[str, Any]) -> str:
+    """The phase in a word that agrees with three decimals of χ₁."""
+    name = {-1: "ordered", 0: "critical", 1: "chaotic", 2: "without a stable length"}[data["phase"]]
+    near = abs(data["phase"]) == 1 and f"{data['chi']:.3f}" == "1.000"
+    return f"{name}, barely" if near else name
+
+
 def draw(data: dict[str, Any], axes: list[Axes]) -> None:
     """Phase diagram, circle, spectrum, gradients."""
     diagram, circle, spectrum, gradient = axes
     color = _color(data["phase"])
     sigma_w, sigma_b, phases = data["diagram"]
     propagation.phase_diagram(diagram, sigma_w, sigma_b, phases, data["point"])
-    diagram.set_title(f"$\\chi_1$ = {data['chi']:.2f}")
+    diagram.set_title(f"{_name(data)}: $\\chi_1$ = {data['chi']:.3f}")
     image = data["image"]
     reach = 2.0 ** np.ceil(np.log2(max(1.1, 1.05 * float(np.abs(image).max()))))
     circle.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
@@ -115,13 +122,12 @@ def draw(data: dict[str, Any], axes: list[Axes]) -> None:
 
 def say(data: dict[str, Any]) -> str:
     """Phase, length, extremes of the spectrum, gradient."""
-    name = {-1: "ordered", 0: "critical", 1: "chaotic", 2: "without a stable length"}[data["phase"]]
     largest, least = data["logs"][0], data["logs"][-1]
     small = f"{least:.1f} nats" if np.isfinite(least) else "minus infinity (rank is lost)"
     return (
-        f"{name}, χ₁ = {data['chi']:.2f}; the circle's image is {data['ratio']:.3g} times as long; log singular values "
-        f"run from {small} to {largest:.1f} nats; the mean squared gradient at layer 0 is {data['gradients'][0]:.3g} "
-        "times that at the end"
+        f"{_name(data)}, χ₁ = {data['chi']:.3f}; the circle's image is {data['ratio']:.3g} times as long; log singular "
+        f"values run from {small} to {largest:.1f} nats; the mean squared gradient at layer 0 is "
+        f"{data['gradients'][0]:.3g} times that at the end"
     )
 
 
