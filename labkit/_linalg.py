@@ -19,6 +19,7 @@ __all__ = [
     "qr",
     "row_norms",
     "rows_sorted_qr",
+    "split_power",
     "split_scale",
     "svd",
     "svdvals",
@@ -112,6 +113,13 @@ def split_scale(A: Float[Tensor, "batch m n"]) -> tuple[Float[Tensor, "batch m n
     e = torch.frexp(A.detach().abs().amax((-2, -1)))[1].to(A.dtype)
     half = (e / 2).floor()  # 2^-e itself may overflow
     return A * torch.exp2(-half)[:, None, None] * torch.exp2(half - e)[:, None, None], e
+
+
+def split_power(A: Float[Tensor, "*shape"], axes: int) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*batch"]]:
+    """Â and s with A = Â s exactly, s a power of four for each block of the last axes, its largest entry in [½, 4)."""
+    e = torch.frexp(A.detach().abs().amax(tuple(range(-axes, 0)), keepdim=True))[1]
+    half = torch.exp2(((e - 1) // 2).to(A.dtype))  # 2^e itself may overflow
+    return A / half / half, half.square().reshape(A.shape[:-axes])
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit._linalg import lift
+from labkit._linalg import lift, split_power
 from labkit.geometry._arguments import Depths, Lin, as_basis, as_depths, check_linearization
 
 __all__ = ["Ellipse", "angle", "ellipse", "inner", "norm", "pullback_metric"]
@@ -111,7 +111,8 @@ def norm(g: Float[Tensor, "*#batch k k"], v: Float[Tensor, "*#batch k"]) -> Floa
         >>> norm(torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([1.0, 0.0]))
         tensor(2.)
     """
-    return inner(g, v, v).clamp(min=0).sqrt()
+    (g, g_scale), (v, v_scale) = split_power(g, 2), split_power(v, 1)
+    return inner(g, v, v).clamp(min=0).sqrt() * g_scale.sqrt() * v_scale
 
 
 def angle(
@@ -125,6 +126,7 @@ def angle(
         >>> angle(torch.eye(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]))
         tensor(1.5708)
     """
+    (g, _), (u, _), (v, _) = split_power(g, 2), split_power(u, 1), split_power(v, 1)
     u, v = u / norm(g, u)[..., None], v / norm(g, v)[..., None]
     return 2 * torch.atan2(norm(g, u - v), norm(g, u + v))
 

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit._linalg import split_power
 from labkit.geometry._arguments import Lin, check_linearization
 
 __all__ = ["relative_stretch", "stretch"]
@@ -31,8 +32,9 @@ def stretch(lin: Lin, v: Tensor) -> Float[Tensor, "batch"]:
     if v.shape not in ((n,), (batch, n)):
         raise ValueError(f"v has shape {tuple(v.shape)}; ({n},) or ({batch}, {n}), a direction a point, would do")
     v = v.to(lin.dtype).expand(batch, n)
-    image = (lin @ v[..., None])[..., 0]
-    result: Tensor = image.norm(dim=1) / v.norm(dim=1)
+    v, _ = split_power(v, 1)
+    image, scale = split_power((lin @ v[..., None])[..., 0], 1)
+    result: Tensor = image.norm(dim=1) / v.norm(dim=1) * scale
     return result
 
 
@@ -58,4 +60,5 @@ def relative_stretch(lin: Lin, v: Tensor, usual: Tensor) -> Float[Tensor, ""]:
         tensor(0.1667)
     """
     asked, others = stretch(lin, v), stretch(lin, usual)
-    return (asked.square().mean() / others.square().mean()).sqrt()
+    (asked, one), (others, other) = split_power(asked, 1), split_power(others, 1)
+    return (asked.square().mean() / others.square().mean()).sqrt() * (one / other)

@@ -107,6 +107,14 @@ class TestLengthsAndAngles:
         found = metric.angle(torch.eye(2, dtype=F64), u, 3 * v)
         assert found.item() == pytest.approx(angle, rel=1e-3 if angle < 1e-8 else 1e-7)
 
+    @pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+    def test_sizes_whose_squares_do_not_fit(self, size: float) -> None:
+        u, v = size * torch.tensor([3.0, 0.0]), torch.tensor([0.0, size])
+        for g in (torch.eye(2), size * torch.eye(2)):
+            assert metric.angle(g, u, v).item() == pytest.approx(math.pi / 2, rel=1e-6)
+        assert metric.norm(torch.eye(2), u).item() == pytest.approx(3 * size, rel=1e-6)
+        assert metric.norm(torch.eye(2) / size, u).item() == pytest.approx(3 * size**0.5, rel=1e-6)
+
     def test_an_unseen_vector_has_no_angle(self) -> None:
         g = torch.tensor([1.0, 0.0], dtype=F64).diag()
         assert metric.angle(g, torch.tensor([0.0, 1.0], dtype=F64), torch.tensor([1.0, 0.0], dtype=F64)).isnan()

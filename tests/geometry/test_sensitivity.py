@@ -33,6 +33,15 @@ def test_relative_is_a_quotient_of_root_mean_squares() -> None:
     assert relative_stretch(lin, e1, e2).item() == pytest.approx((25 / 2) ** 0.5)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+def test_sizes_whose_squares_do_not_fit(size: float) -> None:
+    e1, e2 = torch.eye(2)
+    assert stretch(Linearization([2 * torch.eye(2)[None]]), size * e1).item() == pytest.approx(2)
+    lin = Linearization([size * torch.diag(torch.tensor([3.0, 1.0]))[None]])
+    assert stretch(lin, e1).item() == pytest.approx(3 * size)
+    assert relative_stretch(lin, e1, e2).item() == pytest.approx(3)
+
+
 def test_bad_input() -> None:
     lin = Linearization([random(3, 2, 4)])
     with pytest.raises(ValueError, match=r"v has shape \(2, 4\); \(4,\) or \(3, 4\)"):
