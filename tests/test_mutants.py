@@ -542,6 +542,20 @@ MUTANTS = [
         new="radius * torch.stack([angle.cos(), -angle.sin()], dim=1)",
         test="tests/geometry/test_planes.py::test_a_circle_of_four_points_has_them_on_the_axes_turning_left",
     ),
+    Mutant(
+        name="siblings whose biases are not scaled",
+        file="networks/siblings.py",
+        old="nn.Parameter(sigma_b * linear.bias.detach()",
+        new="nn.Parameter(linear.bias.detach()",
+        test="tests/networks/test_siblings.py::test_each_is_the_network_of_its_seed_to_rounding",
+    ),
+    Mutant(
+        name="a phase called by a word that its number denies",
+        file="lessons/explorers/A4.py",
+        old='return f"{name}, barely" if near else name',
+        new="return name",
+        test="tests/lessons/test_explorers_A4.py::test_near_the_edge_the_word_is_hedged",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant
