@@ -5,6 +5,7 @@ The batch stays inside the call and only columns are vmapped, so a link sees the
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.autograd.forward_ad as fwd
@@ -99,11 +100,12 @@ def _pullback(link: Link, h: Tensor) -> Link:
 
 
 def _push(link: Link, h: Tensor, columns: Tensor, chunk_size: int | None) -> Tensor:
-    def column(v: Tensor) -> Tensor:
-        tangent: Tensor = jvp(link, (h,), (v.reshape(h.shape),))[1]
-        return tangent.reshape(h.shape[0], -1)
+    return _over_columns(partial(_push_once, link, h), columns, chunk_size)
 
-    return _over_columns(column, columns, chunk_size)
+
+def _push_once(link: Link, h: Tensor, column: Tensor) -> Tensor:
+    tangent: Tensor = jvp(link, (h,), (column.reshape(h.shape),))[1]
+    return tangent.reshape(h.shape[0], -1)
 
 
 def _identity(h: Tensor, size: int) -> Tensor:

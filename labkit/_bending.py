@@ -4,6 +4,7 @@ Where the result is differentiated further, functions whose third derivative tor
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,16 +67,13 @@ def bend_automatically(
 
 
 def _forward(link: Link, h: Tensor, one: Tensor, other: Tensor, chunk_size: int | None) -> Tensor:
-    def bend(v: Tensor, w: Tensor) -> Tensor:
-        def pushed(state: Tensor) -> Tensor:
-            tangent: Tensor = jvp(link, (state,), (v,))[1]
-            return tangent
-
-        bent: Tensor = jvp(pushed, (h,), (w,))[1]
-        return bent.reshape(len(h), -1)
-
-    mapped: Tensor = vmap(bend, chunk_size=chunk_size)(one, other)
+    mapped: Tensor = vmap(partial(_bend_once, link, h), chunk_size=chunk_size)(one, other)
     return mapped
+
+
+def _bend_once(link: Link, h: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    bent: Tensor = jvp(lambda state: jvp(link, (state,), (v,))[1], (h,), (w,))[1]
+    return bent.reshape(len(h), -1)
 
 
 def _reverse(

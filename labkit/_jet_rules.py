@@ -133,14 +133,15 @@ def _linear(link: nn.Linear, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[
 
 
 def _affine(link: nn.Module, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    def tangents(piece: Tensor) -> Tensor:
-        states = piece.flatten(0, 1)
-        pushed: Tensor = jvp(link, (torch.zeros_like(states),), (states,))[1]
-        return pushed.reshape(*piece.shape[:2], *pushed.shape[1:])
-
     rules.check_batched(link, h)
     pieces = torch.split(columns, pairs.chunk_size or len(columns))
-    return link(h), torch.cat([tangents(piece) for piece in pieces])
+    return link(h), torch.cat([_tangents(link, piece) for piece in pieces])
+
+
+def _tangents(link: nn.Module, columns: Tensor) -> Tensor:
+    states = columns.flatten(0, 1)
+    pushed: Tensor = jvp(link, (torch.zeros_like(states),), (states,))[1]
+    return pushed.reshape(*columns.shape[:2], *pushed.shape[1:])
 
 
 def _identity(link: Link, h: Tensor, columns: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,14 @@ E φ² and its slope are tabulated once over sixty decades of q; signs there bra
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from labkit.theory._gaussian import Pieces, expectation
+from labkit.theory.activations import Elementwise
 
 __all__ = ["FixedPoints", "Lengths", "find_fixed_points", "follow"]
 
@@ -73,13 +75,8 @@ class Lengths:
 
     def both(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """M(q) and M'(q) from one pass."""
-
-        def moments(u: Tensor) -> Tensor:
-            value, pull, *_ = torch.func.vjp(self._pieces.phi, u)
-            return torch.stack([value * value, u * pull(value)[0]])
-
         q = q.clamp(min=self._least)
-        mean, slope = expectation(moments, q, self._pieces.kinks)
+        mean, slope = expectation(partial(_moments, self._pieces.phi), q, self._pieces.kinks)
         return mean, slope / q
 
     def resolved(self, q: Tensor) -> Tensor:
@@ -96,6 +93,12 @@ class Lengths:
         mean, slope = self.both(q)
         last = int((mean.isfinite() & slope.isfinite()).long().cumprod(0).sum())
         return q[:last], mean[:last], slope[:last]
+
+
+def _moments(phi: Elementwise, u: Tensor) -> Tensor:
+    """φ² and u φ φ'."""
+    value, pull, *_ = torch.func.vjp(phi, u)
+    return torch.stack([value * value, u * pull(value)[0]])
 
 
 @torch.no_grad()

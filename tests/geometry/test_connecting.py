@@ -315,8 +315,12 @@ class TestNetworks:
         torch.testing.assert_close(found.length.double(), double.length, rtol=1e-4, atol=0)
 
 
-def assert_derivatives(results: Callable[..., list[Tensor]], given: list[Tensor]) -> None:
-    """Of a random combination of the results along a random direction of all arguments, against four points."""
+def assert_derivatives(results: Callable[..., list[Tensor]], given: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Of a random combination of the results along a random direction of all arguments, against four points.
+
+    Returns:
+        The arguments as leaves of a graph, and the results with that graph.
+    """
     generator = torch.Generator().manual_seed(0)
     directions = [torch.randn(t.shape, dtype=F64, generator=generator) for t in given]
     leaves = [t.clone().requires_grad_() for t in given]
@@ -331,6 +335,7 @@ def assert_derivatives(results: Callable[..., list[Tensor]], given: list[Tensor]
         found = torch.stack([(g * d).sum() for g, d in zip(slopes, directions, strict=True)]).sum()
         difference = (8 * (ahead[i] - back[i]) - (far_ahead[i] - far_back[i])) / (12 * size)
         torch.testing.assert_close(found, (difference * weight).sum(), rtol=1e-6, atol=1e-8)
+    return leaves, outputs
 
 
 class TestDerivatives:
@@ -376,9 +381,8 @@ class TestDerivatives:
             shot = shoot(surface, a, b - a, points=3)
             return [found.path[:, 2], found.length, found.energy, shot.path[:, 1], shot.velocity[:, -1]]
 
-        assert_derivatives(results, given)
-        w, a, b = (t.clone().requires_grad_() for t in given)
-        together = torch.autograd.grad(sum(out[-1].sum() for out in results(w, a, b)), [w, a, b])
+        (w, a, b), outputs = assert_derivatives(results, given)
+        together = torch.autograd.grad(sum(out[-1].sum() for out in outputs), [w, a, b])
         alone = torch.autograd.grad(sum(out.sum() for out in results(w, a[-1:], b[-1:])), [w, a, b])
         torch.testing.assert_close(together, alone, rtol=1e-7, atol=1e-9)
 
