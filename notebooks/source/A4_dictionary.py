@@ -330,7 +330,7 @@ propagation.critical_lines(lines, "GELU and SiLU have critical lines,"
 
 # %% [markdown] tags=["reads"]
 # There is. GELU's stable part begins at $q^* = 3.562$, SiLU's at 14.320: the circles, where $V' = 1$ too. Before them $V' > 1$, and no network keeps that length. "He's $\sigma_w^2 = 2$" is
-# not critical for them at small lengths: their slope at 0 is ½, so $\chi_1 \to ½$ as $q \to 0$. Is a network on the line critical? Yes, at $q^* = 8$:
+# not critical for them at small lengths: their slope at 0 is ½, so $\chi_1 \to ½$ as $q \to 0$. Is a network on that line critical? Take GELU at $q^* = 8$.
 
 # %%
 point, samples = meanfield.critical_points("gelu", 8.0), []
