@@ -86,18 +86,18 @@ def eigh(A: Float[Tensor, "*batch n n"]) -> tuple[Float[Tensor, "*batch n"], Flo
 
 
 def column_norms(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch n"]:
-    """Euclidean norms of the columns, also where their squares would underflow."""
+    """Euclidean norms of the columns, also where their squares would not fit."""
     return _norms(A, -2)
 
 
 def row_norms(A: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m"]:
-    """Euclidean norms of the rows, also where their squares would underflow."""
+    """Euclidean norms of the rows, also where their squares would not fit."""
     return _norms(A, -1)
 
 
 def _norms(A: Tensor, dim: int) -> Tensor:
     found = A.square().sum(dim).sqrt()
-    if (found < 1e-140).any():
+    if ((found < 1e-140) | found.isinf()).any():
         largest = A.abs().amax(dim, keepdim=True).clamp(min=torch.finfo(A.dtype).tiny)
         found = (A / largest).square().sum(dim).sqrt() * largest.squeeze(dim)
     return found

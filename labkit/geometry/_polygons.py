@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit._linalg import lift
+from labkit._linalg import lift, split_power
 from labkit.geometry._paths import AnyChain, check_path, images
 
 __all__ = ["total_curvature", "turning_angle"]
@@ -84,7 +84,8 @@ def total_curvature(
 
 
 def _corners(x: Float[Tensor, "T n_0"], h: Float[Tensor, "T n"], closed: bool, curve: int) -> Float[Tensor, "corners"]:
-    """The angles of one curve, from its points and their images."""
+    """The angles of one curve, from its points and their images, whatever unit they are measured in."""
+    (x, _), (h, _) = split_power(x, 2), split_power(h, 2)
     kept = _distinct(x, h)
     if closed and len(kept) > 1 and not _apart(x, h, kept[:1], kept[-1:]).all():
         kept = kept[:-1]

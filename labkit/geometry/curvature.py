@@ -218,9 +218,9 @@ def sectional_curvature(jet: AnyJet, u: Tensor, v: Tensor) -> Float[Tensor, "bat
     if plane.shape[-2] < 2:
         raise ValueError("jet has k = 1 direction, which spans no plane; pass a basis of k >= 2")
     spanned = (R @ plane).to(jet.first.dtype)
-    _, R_plane = tangent_frame(spanned, lambda sample: f"on the plane of u and v, sample {sample}")
-    form = plane.mT[:, None] @ normal_part(Q, lift(jet.second)) @ plane[:, None]
-    return (_pair_sums(in_frame(form, R_plane)[None])[:, 0, 0] / 2).to(jet.second)
+    E, _ = tangent_frame(spanned, lambda sample: f"on the plane of u and v, sample {sample}")
+    form = E.mT[:, None] @ in_frame(normal_part(Q, lift(jet.second)), R) @ E[:, None]
+    return (_pair_sums(form[None])[:, 0, 0] / 2).to(jet.second)
 
 
 def bill(jet: AnyJet) -> Float[Tensor, "batch links links"]:

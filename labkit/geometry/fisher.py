@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit._lanczos import Eigen, singular_triplets
+from labkit.geometry._arguments import as_basis
 from labkit.geometry._densities import Density, spectral_density
 from labkit.geometry._empirical_fisher import empirical_matrix, empirical_product, empirical_spectrum
 from labkit.geometry._likelihoods import as_likelihood
@@ -285,7 +286,8 @@ def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None)
         (B, k, k), symmetric and positive semidefinite, of rank at most C − 1, in the dtype of `lin`.
 
     Raises:
-        ValueError: if `probs` does not have one entry a logit, is negative, or does not sum to one.
+        ValueError: if `probs` does not have one entry a logit, is negative, or does not sum to one; if `basis` does
+            not fit or is not orthonormal.
         TypeError: if `probs` is of another dtype.
 
     Example:
@@ -301,8 +303,8 @@ def on_inputs(lin: Linearization, probs: Tensor, *, basis: Tensor | None = None)
         raise TypeError(f"probs is {probs.dtype} but the Jacobians are {lin.dtype}; convert one of them.")
     if bool((probs < 0).any()) or not bool(((probs.sum(-1) - 1).abs() < 1e-3).all()):
         raise ValueError("probs has rows that are no probabilities (non-negative, sum one); softmax the logits first.")
-    frame = lin.dense() if basis is None else lin @ basis
-    weights = probs[..., None]
+    frame = lin.dense() if basis is None else lin @ as_basis(lin, basis).to(lin.device, lin.dtype)
+    weights = (probs / probs.sum(-1, keepdim=True))[..., None]  # or a common shift of the logits would not drop out
     centred = frame - (weights * frame).sum(-2, keepdim=True)  # Var_p: a common shift of the logits drops out here
     scaled = weights.sqrt() * centred
     return torch.einsum("bci,bcj->bij", scaled, scaled)

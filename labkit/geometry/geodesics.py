@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from labkit._linalg import split_power
 from labkit.chain import Chain
 from labkit.geometry._connecting import Geodesic, geodesic
+from labkit.geometry._paths import check_path, images
 from labkit.geometry._shooting import Shot, shoot
 from labkit.geometry._tangents import parallel_transport
 
@@ -31,7 +33,9 @@ def curve_length(chain: Chain, path: Tensor, *, depths: Iterable[int] | None = N
         (B,), or (D, B) for D depths, in the dtype of the states.
 
     Raises:
-        ValueError: if the path has no two points or no batch axis, or a depth is outside 0 … L.
+        TypeError: if `chain` is no chain or `path` is not floating.
+        ValueError: if the path has no two points, no batch axis or meets NaN, a depth is outside 0 … L, or a link is
+            random or mixes samples.
 
     Example:
         >>> chain = Chain([lambda x: 3 * x])
@@ -42,19 +46,9 @@ def curve_length(chain: Chain, path: Tensor, *, depths: Iterable[int] | None = N
         tensor([[2.],
                 [6.]])
     """
-    if path.ndim < 3 or path.shape[1] < 2:
-        raise ValueError(f"path has shape {tuple(path.shape)}; (B, T, *s) with T ≥ 2 points a curve would do.")
-    asked = [len(chain)] if depths is None else list(depths)
-    if strange := [depth for depth in asked if not 0 <= depth <= len(chain)]:
-        raise ValueError(f"depths holds {strange[0]}; this chain has depths 0 … {len(chain)}.")
-    if not asked:
-        raise ValueError("depths is empty; name at least one, or None for the output.")
-    states = chain.states(path.flatten(0, 1))
-    lengths = [_polygon(states[depth].reshape(*path.shape[:2], -1)) for depth in asked]
+    check_path(chain, path, 2)
+    lengths = [_polygon(points) for points in images(chain, path, depths)]
     return lengths[0] if depths is None else torch.stack(lengths)
-
-
-_BLOCK = 4096  # points sent through the chain at once: a fine path through a wide input would not fit
 
 
 def missing_length(chain: Chain, path: Tensor, pieces: Sequence[int], *, length: Tensor | None = None) -> Tensor:
@@ -82,16 +76,17 @@ def missing_length(chain: Chain, path: Tensor, pieces: Sequence[int], *, length:
     """
     if path.ndim < 2 or len(path) < 2:
         raise ValueError(f"path has shape {tuple(path.shape)}; (T, *s) with T ≥ 2 points of one curve would do.")
+    check_path(chain, path[None], 2)
     last = len(path) - 1
     if strange := [n for n in pieces if n < 1 or last % n]:
         raise ValueError(f"pieces holds {strange[0]}; a divisor of the {last} pieces of the path would do.")
-    blocks = [path[start : start + _BLOCK] for start in range(0, len(path), _BLOCK)]
-    images = torch.cat([chain(block).flatten(1) for block in blocks])
-    whole = _polygon(images) if length is None else length
-    return whole - torch.stack([_polygon(images[:: last // n]) for n in pieces])
+    points = images(chain, path[None], None)[0][0]
+    whole = _polygon(points) if length is None else length
+    return whole - torch.stack([_polygon(points[:: last // n]) for n in pieces])
 
 
 def _polygon(points: Tensor) -> Tensor:
     """(*batch, T, n) → (*batch,)."""
-    pieces: Tensor = torch.linalg.vector_norm(points[..., 1:, :] - points[..., :-1, :], dim=-1)
-    return pieces.sum(-1)
+    pieces, scale = split_power(points[..., 1:, :] - points[..., :-1, :], 2)
+    lengths: Tensor = torch.linalg.vector_norm(pieces, dim=-1)
+    return lengths.sum(-1) * scale

@@ -518,3 +518,12 @@ class TestBadInput:
         monkeypatch.setattr(curvature, "available_bytes", lambda device: 1e6)
         with pytest.raises(MemoryError, match=r"k = 60 directions at 1 points needs 0\.311 GB, 0\.001 GB are free"):
             curvature.riemann(random_jet(1, 61, 60, links=1))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_nearly_parallel_directions_span_the_same_plane(k: int) -> None:
+    jet, (u, v) = random_jet(4, 6, k), gaussian(2, k, seed=9)
+    expected = curvature.sectional_curvature(jet, u, v)
+    for length in (1e-200, 1.0, 1e200):
+        found = curvature.sectional_curvature(jet, length * u, length * (u + 1e-7 * v))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)

@@ -347,3 +347,9 @@ class TestBadPaths:
             curvature.total_curvature(coupled, path)
         with pytest.raises(TypeError, match=r"chain is a Linear; pass a Chain, as in Chain\(\[model\]\)"):
             curvature.total_curvature(nn.Linear(1, 1), path)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+def test_a_turn_does_not_depend_on_the_unit(size: float) -> None:
+    corner = size * torch.tensor([[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]])
+    assert curvature.total_curvature(Chain([lambda x: 2 * x]), corner).item() == pytest.approx(math.pi / 2)

@@ -87,3 +87,15 @@ def test_bad_probabilities_get_a_sentence(probs: Tensor, error: type[Exception],
     lin = Linearization([torch.randn(4, 5, 6, dtype=torch.float64)])
     with pytest.raises(error, match=words):
         on_inputs(lin, probs)
+
+
+def test_what_the_logits_share_drops_out_of_rounded_probabilities() -> None:
+    logits = Linearization([1e8 + torch.eye(2, dtype=torch.float64)[None]])
+    probs = torch.tensor([[0.5, 0.5005]], dtype=torch.float64)
+    expected = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]], dtype=torch.float64) / 4
+    torch.testing.assert_close(on_inputs(logits, probs), expected, rtol=1e-5, atol=0)
+
+
+def test_a_basis_on_inputs_is_orthonormal() -> None:
+    with pytest.raises(ValueError, match="not orthonormal"):
+        on_inputs(Linearization([torch.eye(2)[None]]), torch.tensor([[0.5, 0.5]]), basis=2 * torch.eye(2))

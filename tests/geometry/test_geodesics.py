@@ -64,7 +64,7 @@ def test_it_is_differentiable_in_the_path() -> None:
     ("path", "depths", "words"),
     [
         (torch.zeros(4, 2), None, "shape"),
-        (torch.zeros(1, 1, 2), None, "T ≥ 2"),
+        (torch.zeros(1, 1, 2), None, "T >= 2"),
         (torch.zeros(1, 4, 2), [2], "depths 0 … 1"),
         (torch.zeros(1, 4, 2), [-1], "holds -1"),
         (torch.zeros(1, 4, 2), [], "empty"),
@@ -117,3 +117,22 @@ class TestMissingLength:
     def test_bad_input_gets_a_sentence(self, path: torch.Tensor, pieces: list[int], words: str) -> None:
         with pytest.raises(ValueError, match=words):
             missing_length(Chain([torch.tanh]), path, pieces)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_lengths_whose_squares_do_not_fit(size: float) -> None:
+    path = size * torch.tensor([[[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]])
+    assert curve_length(Chain([lambda x: 2 * x]), path).item() == pytest.approx(14 * size)
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [(torch.nn.Dropout(), "random"), (lambda h: h.softmax(0), "one sample"), (lambda h: (h - 1).sqrt(), "meets NaN")],
+    ids=["dropout", "softmax over the batch", "root"],
+)
+def test_lengths_of_no_curve_are_refused(link, message: str) -> None:
+    path = torch.linspace(0.5, 1.5, 5)[:, None].expand(5, 3)
+    with pytest.raises(ValueError, match=message):
+        curve_length(Chain([link]), path[None])
+    with pytest.raises(ValueError, match=message):
+        missing_length(Chain([link]), path, [2])
