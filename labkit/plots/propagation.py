@@ -134,7 +134,8 @@ def heat(
     ax.plot(x, heights, color=style.INK, lw=1.6, zorder=4)
     last = int(np.flatnonzero(np.isfinite(heights))[-1]) if np.isfinite(heights).any() else 0
     tip = (x[last], np.nan_to_num(heights[last], nan=len(rows) - 1))
-    ax.annotate(name, tip, (0, 16), textcoords="offset points", ha="center", path_effects=style.HALO, zorder=6)
+    offset, side = ((0, 10), "center") if small else ((7, -4), "left")  # small cells are narrower than the name
+    ax.annotate(name, tip, offset, textcoords="offset points", ha=side, path_effects=style.HALO, zorder=6)
     if mark is not None:
         ax.axvline(mark[0], color="white", ls=":", lw=2.0, zorder=3)
         ax.annotate(mark[1], (mark[0], -0.5), (3, 4), textcoords="offset points", path_effects=style.HALO, zorder=5)
