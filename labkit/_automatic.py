@@ -55,7 +55,7 @@ def value_and_derivative(function: Link, h: Tensor) -> tuple[Tensor, Tensor]:
     one = torch.ones_like(h)
     try:
         with fwd.dual_level():
-            value, slope = fwd.unpack_dual(function(fwd.make_dual(h, one)))  # type: ignore[no-untyped-call]
+            value, slope = fwd.unpack_dual(function(fwd.make_dual(h, one)))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except (RuntimeError, NotImplementedError):  # no level left inside an outer jvp, or no forward formula
         pushed = push_automatically(function, h.reshape(-1, 1), one.reshape(-1, 1, 1), None)
         return function(h), pushed.reshape(h.shape)

@@ -71,7 +71,7 @@ class CutLink(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CutLink":
         """Take the frozen arguments along to another device or dtype."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         inputs, kwargs = tree_map_only(Tensor, fn, (self.frozen.inputs, self.frozen.kwargs))
         self.frozen = dataclasses.replace(self.frozen, inputs=inputs, kwargs=kwargs)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype

@@ -82,7 +82,7 @@ def _gigabytes(count: int | float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 
-class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Notes the most numbers that any one operation makes."""
 
     numbers: int = 0
@@ -96,7 +96,7 @@ class _Widest(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _widest(link: Link, h: Tensor) -> int:
     """The size of the largest tensor that a link makes inside, an attention matrix or a hidden layer say."""
-    widest = _Widest()  # type: ignore[no-untyped-call]
+    widest = _Widest()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     with torch.no_grad(), widest:
         link(h.clone())
     return max(widest.numbers, h.numel())

@@ -56,7 +56,7 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Map pre-activations (B, *, n_in) to (B, *, n_out)."""
-        return self.linear(h if self.activation is None else self.activation(h))  # type: ignore[no-any-return]
+        return self.linear(h if self.activation is None else self.activation(h))  # type: ignore[no-any-return]  # torch types a module's call as Any
 
 
 class Residual(nn.Module):

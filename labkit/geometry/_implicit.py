@@ -34,7 +34,7 @@ def wants_graph(chain: Chain, *given: Tensor) -> bool:
 def attach(value: Tensor, twin: Tensor, sound: Bool[Tensor, "batch"], why: str) -> Tensor:
     """The value with the first derivative of its twin; `backward` refuses samples that are not sound, saying why."""
     twin = twin if twin.requires_grad else twin.clone().requires_grad_()  # else nobody would ask, nor be refused
-    attached: Tensor = _Attach.apply(value, twin, sound, why)  # type: ignore[no-untyped-call]
+    attached: Tensor = _Attach.apply(value, twin, sound, why)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return attached
 
 

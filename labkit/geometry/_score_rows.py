@@ -62,7 +62,7 @@ class ScoreRows(ScoredModel):
         if n >= P:
             blocks: Iterator[Tensor] = self.chunks()
         else:
-            blocks = (block.mT for block in self.dense().split(max(8 * n, 1024), dim=1))  # type: ignore[no-untyped-call]
+            blocks = (block.mT for block in self.dense().split(max(8 * n, 1024), dim=1))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         T = lift(torch.empty(0, min(n, P), device=self.device))
         for block in blocks:
             T = triangular_factor(torch.cat([T, lift(block)]))

@@ -110,7 +110,7 @@ class ScoredModel:
     def as_parameters(self, flat: Tensor) -> dict[str, Tensor]:
         """A vector (P,) as a dictionary like the parameters, in their shapes and dtypes."""
         sizes = [p.numel() for p in self.parameters.values()]
-        parts = flat.to(self.device).split(sizes)  # type: ignore[no-untyped-call]
+        parts = flat.to(self.device).split(sizes)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return {
             name: part.reshape(p.shape).to(p.dtype)
             for (name, p), part in zip(self.parameters.items(), parts, strict=True)

@@ -275,7 +275,7 @@ def _refuse_lost(values: Tensor, lin: Linearization) -> Tensor:
         if not (tracked and torch.is_grad_enabled()):
             return values
         values = values.requires_grad_()  # all is lost, and so is the graph: backward must still say why
-    found: Tensor = _RefuseLost.apply(values)  # type: ignore[no-untyped-call]
+    found: Tensor = _RefuseLost.apply(values)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return found
 
 

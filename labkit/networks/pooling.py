@@ -39,4 +39,4 @@ class PooledReadout(nn.Module):
         """Map (B, *s) to (B, n_out)."""
         h = h if self.norm is None else self.norm(h)
         h = h if self.activation is None else self.activation(h)
-        return self.linear(h.mean(self.places))  # type: ignore[no-any-return]
+        return self.linear(h.mean(self.places))  # type: ignore[no-any-return]  # torch types a module's call as Any

@@ -108,7 +108,7 @@ class ConvLayer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H', W')."""
         h = h if self.norm is None else self.norm(h)
-        return self.convolution(self.activation(h))  # type: ignore[no-any-return]
+        return self.convolution(self.activation(h))  # type: ignore[no-any-return]  # torch types a module's call as Any
 
 
 _NORMS = (None, "batch", "layer")

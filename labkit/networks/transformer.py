@@ -53,7 +53,7 @@ class Attention(nn.Module):
         """Mix the values of all tokens, head by head, and map the joined heads."""
         *_, value = self._split(h)
         mixed = self.weights(h) @ value
-        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # torch types a module's call as Any
 
     def _split(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, heads, T, d/heads)."""

@@ -28,7 +28,7 @@ def grid(given: Mapping[str, object], ranges: Mapping[str, Range] | None = None)
     allowed = ranges or {}
     values = {name: between(name, value, allowed.get(name, NOT_NEGATIVE), device) for name, value in given.items()}
     try:
-        return list(torch.broadcast_tensors(*values.values()))  # type: ignore[no-untyped-call]  # torch has no types here
+        return list(torch.broadcast_tensors(*values.values()))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except RuntimeError:
         first = {tuple(value.shape): name for name, value in reversed(values.items()) if value.ndim}
         shapes = " and ".join(f"{shape} of {name}" for shape, name in reversed(first.items()))

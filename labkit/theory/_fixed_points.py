@@ -108,7 +108,7 @@ def find_fixed_points(lengths: Lengths, gain: Tensor, bias: Tensor) -> Found:
     gain, bias = gain.reshape(-1), bias.reshape(-1)
     table = lengths.table(gain.device)
     cells = max(1, _AT_ONCE // len(table[0]))
-    scans = [_scan(lengths, a, b, table) for a, b in zip(gain.split(cells), bias.split(cells), strict=True)]  # type: ignore[no-untyped-call]
+    scans = [_scan(lengths, a, b, table) for a, b in zip(gain.split(cells), bias.split(cells), strict=True)]  # type: ignore[no-untyped-call]  # torch leaves it untyped
     starts = range(0, max(len(gain), 1), cells)
     cell = torch.cat([scan.cell + start for scan, start in zip(scans, starts, strict=True)])
     low, high, rising, touch = (torch.cat([getattr(s, name) for s in scans]) for name in _Scan._fields[1:5])

@@ -269,7 +269,7 @@ def _as_widths(widths: object) -> list[int]:
 
 def _as_width(name: str, width: object) -> int:
     try:
-        size = operator.index(width)  # type: ignore[arg-type]
+        size = operator.index(width)  # type: ignore[arg-type]  # anything is tried
     except TypeError:
         size = None
     if size is None or isinstance(width, bool):
@@ -282,7 +282,7 @@ def _as_width(name: str, width: object) -> int:
 def _as_probabilities(p: object, layers: int) -> list[float]:
     try:
         several = isinstance(p, Iterable) and getattr(p, "ndim", 1) > 0
-        chances = [float(chance) for chance in p] if several else [float(p)] * layers  # type: ignore[arg-type, attr-defined]
+        chances = [float(chance) for chance in p] if several else [float(p)] * layers  # type: ignore[arg-type, attr-defined]  # tried
     except (TypeError, ValueError):
         raise TypeError(f"p={p!r}; a probability, or a sequence of one a layer, would do.") from None
     if len(chances) != layers:

@@ -324,7 +324,7 @@ def _number(name: str, value: object) -> float:
     if isinstance(value, bool | complex | str) or (isinstance(value, Tensor) and value.dim()):
         raise TypeError(f"{name}={value!r}; pass one number.")
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]  # anything is tried
     except (TypeError, ValueError):
         raise TypeError(f"{name}={value!r}; pass one number.") from None
     if not math.isfinite(number):

@@ -88,7 +88,7 @@ def train_scales(
                 labels = y[batch].repeat(len(scales))
                 loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum") / len(batch)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
     with torch.no_grad():
         right: Tensor = outputs(data.test.inputs).argmax(2) == data.test.labels

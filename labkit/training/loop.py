@@ -153,7 +153,7 @@ def _epoch(
         if not math.isfinite(value.item()):
             return value.item()
         stepper.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         stepper.step()
         total += value.item() * len(batch)
     return total / len(part.labels)

@@ -292,7 +292,7 @@ class TestTransformer:
 
     @pytest.mark.filterwarnings("ignore")
     def test_gpt2_cut_in_float32(self) -> None:
-        transformers = pytest.importorskip("transformers")
+        transformers = pytest.importorskip("transformers", reason="pip install 'jacobian-chain[hf]' to cut its models")
         torch.manual_seed(0)
         config = transformers.GPT2Config(
             vocab_size=50, n_positions=8, n_embd=24, n_layer=2, n_head=2, attn_implementation="eager", use_cache=False

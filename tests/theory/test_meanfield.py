@@ -340,4 +340,4 @@ class TestBadInput:
         mf = MeanField(Once.apply, 1.3, 0.3)
         torch.testing.assert_close(mf.q_star, MeanField("tanh", 1.3, 0.3).q_star)
         with pytest.raises(ValueError, match="activation has no second derivative, as chi_2 and gamma need"):
-            mf.chi_2  # noqa: B018
+            mf.chi_2  # noqa: B018 (asked for its error)

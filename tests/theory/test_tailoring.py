@@ -110,7 +110,7 @@ class TestSolver:
 
 def test_kernel_numbers_against_adaptive_quadrature():
     def mean(function):
-        density = lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)  # noqa: E731
+        density = lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)  # noqa: E731 (a formula)
         return quad(lambda z: function(z) * density(z), -12, 12, epsabs=1e-13, limit=200)[0]
 
     found = kernel_numbers("tanh", sigma_b=0.4)

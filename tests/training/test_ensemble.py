@@ -33,7 +33,7 @@ def test_the_depth_at_a_level_is_interpolated_and_stays_within_the_depths() -> N
 def test_bad_numbers_are_refused(options: dict[str, float], words: str) -> None:
     given = {"depth": 3, "width": 8, "activation": "tanh", "sigma_w": [1.0], "sigma_b": 0.1} | options
     with pytest.raises(ValueError, match=words):
-        train_scales(datasets.digits(), **given)  # type: ignore[arg-type]
+        train_scales(datasets.digits(), **given)  # type: ignore[arg-type]  # bad input on purpose
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
