@@ -3,6 +3,7 @@
 E φ² and its slope are tabulated once over sixty decades of q; signs there bracket the roots, Newton polishes them.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -64,6 +65,8 @@ class Lengths:
         zero = torch.zeros(1, dtype=torch.float64)
         self.vanishes = bool(pieces.phi(zero).abs() == 0)  # φ(0) = 0: lengths may be zero for ever
         self._least = 1e-200 if bool(pieces.phi(zero).abs() < _FLAT) else 1e-12
+        with torch.no_grad():  # a tailored φ may oscillate faster than on the scale of 1
+            self._tame = bool(self._refined(torch.logspace(-4, math.log10(_LARGE), 64, dtype=torch.float64)).all())
 
     def mean(self, q: Tensor) -> Tensor:
         """M(q)."""
@@ -81,8 +84,11 @@ class Lengths:
 
     def resolved(self, q: Tensor) -> Tensor:
         """Whether twice as many nodes give the same M(q): φ may oscillate too fast at a large length."""
-        if not (q > _LARGE).any():
+        if self._tame and not (q > _LARGE).any():
             return torch.ones_like(q, dtype=torch.bool)
+        return self._refined(q)
+
+    def _refined(self, q: Tensor) -> Tensor:
         finer = expectation(lambda u: self._pieces.phi(u) ** 2, q, self._pieces.kinks, refine=2)
         return (finer - self.mean(q)).abs() <= _RESOLVED * finer
 

@@ -16,6 +16,7 @@ from labkit.theory._correlations import Settled, follow_correlation, settle
 from labkit.theory._critical import CriticalPoints, critical_line, critical_points, half_stable_ends
 from labkit.theory._fixed_points import FixedPoints, Found, Lengths, find_fixed_points, follow
 from labkit.theory._gaussian import expectation, pair_expectation, pieces
+from labkit.theory._kernel_layers import jumps
 from labkit.theory.activations import Elementwise
 from labkit.theory.kernel_jets import KernelJet, kernel_jet
 
@@ -34,6 +35,7 @@ __all__ = [
 
 CRITICAL = 1e-12  # |χ₁ - 1| up to which a network counts as critical
 _ZERO, _INFINITY = 1e-60, 1e12  # squared lengths that stand for the limits 0 and ∞
+_ENDLESS = 1e300  # lengths that only grow from here leave the numbers
 
 
 class Phase(enum.IntEnum):
@@ -111,20 +113,29 @@ class MeanField:
         return between(name, c, COSINE, self.sigma_w.device, unknown=True)
 
     def q_map(self, q: object) -> Tensor:
-        """V(q) = σ_w² E φ(√q z)²/ρ + σ_b², the length after one more layer; q ≥ 0 broadcasts with the grid."""
-        return self._weight / self.keep * self._lengths.mean(self._given_q(q, "q")) + self._bias
+        """V(q) = σ_w² E φ(√q z)²/ρ + σ_b², the length after one more layer; q ≥ 0 broadcasts with the grid.
+
+        nan where φ oscillates too fast to be integrated at such a length.
+        """
+        q = self._given_q(q, "q")
+        mean = self._lengths.mean(q)
+        mean = torch.where(self._lengths.resolved(q.detach()) | mean.isinf(), mean, torch.nan)
+        return self._weight / self.keep * mean + self._bias
 
     def q_map_slope(self, q: object) -> Tensor:
-        """V'(q) = σ_w² E[z φ φ']/(ρ √q), which is χ₁/ρ + σ_w² E[φ φ'']/ρ for smooth φ."""
-        return self._weight / self.keep * self._lengths.slope(self._given_q(q, "q"))
+        """V'(q) = σ_w² E[z φ φ']/(ρ √q), which is χ₁/ρ + σ_w² E[φ φ'']/ρ for smooth φ; nan as `q_map`."""
+        q = self._given_q(q, "q")
+        slope = torch.where(self._lengths.resolved(q.detach()), self._lengths.slope(q), torch.nan)
+        return self._weight / self.keep * slope
 
     def q_trajectory(self, q0: object, depth: object) -> Tensor:
-        """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid."""
+        """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid; inf once q outgrows all numbers."""
         layers = whole("depth", depth, "of layers")
         start = self._given_q(q0, "q0")
         q = [start.expand_as(start + self.sigma_w)]
         for _ in range(layers):
-            q.append(self.q_map(q[-1]))
+            after = self.q_map(q[-1])
+            q.append(torch.where((q[-1] > _ENDLESS) & ~(after <= q[-1]), torch.inf, after))
         return torch.stack(q)
 
     @functools.cached_property
@@ -163,13 +174,22 @@ class MeanField:
     @property
     def xi_q(self) -> Tensor:
         """ξ_q = -1/log|V'(q*)|, the depth scale of lengths; finite on the critical line, inf where V'(q*) = 1."""
-        return _depth_scale(1 - self.q_slope.abs())
+        return _depth_scale(1 - self.q_slope.abs(), self.q_slope.abs())
 
     # slopes
 
     @functools.cached_property
     def chi_1(self) -> Tensor:
-        """χ₁ = σ_w² E φ'² at q*, the slope of the C-map at 1; at q* = 0 and inf its limit there."""
+        """χ₁ = σ_w² E φ'² at q*, the slope of the C-map at 1; at q* = 0 and inf its limit there.
+
+        Raises:
+            ValueError: if φ jumps, as the sign does: C then leaves 1 like a square root.
+        """
+        if jumps(self._pieces):
+            raise ValueError(
+                "activation jumps, so that chi_1 is infinite and no correlation settles at 1; "
+                "take q_map, c_map and c_trajectory, which have no derivative"
+            )
         return self._weight * self.mu(1)
 
     @functools.cached_property
@@ -207,7 +227,7 @@ class MeanField:
     @property
     def xi_grad(self) -> Tensor:
         """-1/log(χ₁/ρ), signed: negative where gradients explode, inf at criticality."""
-        return _depth_scale(1 - self.chi_1 / self.keep)
+        return _depth_scale(1 - self.chi_1 / self.keep, self.chi_1 / self.keep)
 
     @property
     def phase(self) -> Tensor:
@@ -285,12 +305,13 @@ class MeanField:
     @property
     def c_slope(self) -> Tensor:
         """C'(c*), the factor by which a small deviation from c* shrinks in a layer; nan where c* is."""
-        return 1 - self._settled.deficit
+        deficit = self._settled.deficit
+        return torch.where(deficit == 1 - self.chi_1, self.chi_1, 1 - deficit)  # where c* = 1, with all digits
 
     @property
     def xi_c(self) -> Tensor:
         """ξ_c = -1/log C'(c*), the depth scale of correlations; inf where convergence is algebraic, nan where c* is."""
-        return _depth_scale(self._settled.deficit)
+        return _depth_scale(self._settled.deficit, self.c_slope)
 
     @property
     def algebraic(self) -> Tensor:
@@ -349,7 +370,8 @@ class MeanField:
         return straight and bool((slopes[0] - slopes[2]).abs() > 1e-5)
 
 
-def _depth_scale(deficit: Tensor) -> Tensor:
-    """-1/log(1 - deficit), inf within 1e-12 of no deficit."""
-    flat = deficit.abs() <= CRITICAL
-    return torch.where(flat, torch.inf, -1 / torch.log1p(-torch.where(flat, 0.5, deficit)))
+def _depth_scale(deficit: Tensor, slope: Tensor) -> Tensor:
+    """-1/log of a slope and of what it lacks to 1, whichever has the digits; inf within 1e-12 of no deficit."""
+    flat, steep = deficit.abs() <= CRITICAL, deficit > 0.5
+    near = torch.log1p(-torch.where(flat | steep, 0.5, deficit))
+    return torch.where(flat, torch.inf, -1 / torch.where(steep, torch.where(steep, slope, 0.5).log(), near))

@@ -341,3 +341,34 @@ class TestBadInput:
         torch.testing.assert_close(mf.q_star, MeanField("tanh", 1.3, 0.3).q_star)
         with pytest.raises(ValueError, match="activation has no second derivative, as chi_2 and gamma need"):
             mf.chi_2  # noqa: B018 (asked for its error)
+
+
+class TestAttacks:
+    @pytest.mark.parametrize("q", [1e4, 1e5, 1e20, 1e300])
+    def test_a_sine_too_fast_to_integrate_has_no_length(self, q: float) -> None:
+        assert MeanField("sin", 1.5, 0.1).q_map(q).isnan()
+
+    def test_a_fast_tailored_sine_is_right_or_nan(self) -> None:
+        q = torch.logspace(-2, 2, 33, dtype=torch.float64)
+        found = MeanField(lambda h: torch.sin(40 * h), 1.5, 0.1).q_map(q)
+        expected = 1.125 * (1 - torch.exp(-3200 * q)) + 0.01
+        right = (found - expected).abs() < 1e-9
+        assert (right | found.isnan()).all()
+        assert right[q < 1].all()
+
+    @pytest.mark.parametrize("activation", ["relu", "gelu"])
+    def test_lengths_beyond_all_numbers_are_inf(self, activation: str) -> None:
+        assert MeanField(activation, 1e100, 0.1).q_trajectory(1.0, 4)[-2:].isinf().all()
+
+    def test_scales_of_a_nearly_dead_network(self) -> None:
+        found = MeanField("gelu", 1e-8, 1e-8)  # every slope is σ_w²/4
+        for xi in (found.xi_q, found.xi_c, found.xi_grad):
+            assert xi.item() == pytest.approx(-1 / math.log(1e-16 / 4), rel=1e-9)
+        assert found.c_slope.item() == pytest.approx(1e-16 / 4, rel=1e-9)
+
+    def test_a_step_has_no_slope(self) -> None:
+        found = MeanField(torch.sign, 1.0, 0.0)
+        assert found.c_map(0.5).item() == pytest.approx(1 / 3)
+        for name in ("chi_1", "c_star", "xi_c", "phase"):
+            with pytest.raises(ValueError, match="activation jumps, so that chi_1 is infinite"):
+                getattr(found, name)
