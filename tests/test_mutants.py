@@ -556,6 +556,13 @@ MUTANTS = [
         new="return name",
         test="tests/lessons/test_explorers_A4.py::test_near_the_edge_the_word_is_hedged",
     ),
+    Mutant(
+        name="a bracket of correlations ends at one, where no step leads away",
+        file="theory/_correlations.py",
+        old="start = start.clamp(max=_BELOW_ONE)",
+        new="start = start.clamp(max=1.0)",
+        test="tests/theory/test_meanfield.py::test_kinked_networks_just_beyond_criticality_settle_below_one",
+    ),
 ]
 
 pytestmark = pytest.mark.mutant

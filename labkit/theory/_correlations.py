@@ -17,6 +17,7 @@ _TERMS = (192, 768)  # of the series: more where fewer are not enough
 _TERMS_KINKED = (128,)  # each is an integral of its own
 _TAIL = 2e-13  # of the series, beyond which integrals take over
 _STEPS = 100
+_BELOW_ONE = 1 - 2.0**-50  # where brackets end: C(1) = 1 is a root of its own, from which no step leads
 
 
 class Settled(NamedTuple):
@@ -89,6 +90,7 @@ def _newton(series: Tensor, loss: Tensor) -> Settled:
 
 def _by_integrals(pieces: Pieces, start: Tensor, q: Tensor, weight: Tensor, loss: Tensor) -> Settled:
     """Newton in a bracket below `start`, where a truncated series ended, hence not below c*."""
+    start = start.clamp(max=_BELOW_ONE)
     low, high, c = torch.zeros_like(start), start.clone(), start.clone()
     deficit = torch.zeros_like(start)
     active = torch.arange(len(c), device=c.device)

@@ -270,6 +270,15 @@ def test_wide_networks(activation):
         assert (values.mean() - exact).abs() < 4 * values.std() / 4 + 5 / width
 
 
+@pytest.mark.parametrize("excess", [1e-2, 1e-3, 1e-4])
+def test_kinked_networks_just_beyond_criticality_settle_below_one(excess):
+    """Where a truncated series has slope below 1: a root of C(c) = c, found by bracketing 1 - c."""
+    mf = MeanField("hardtanh", meanfield.critical_line("hardtanh", 0.1) * (1 + excess), 0.1)
+    gap = brentq(lambda d: float(mf.c_map(1 - d)) - (1 - d), excess**2, 1000 * excess**2, xtol=1e-16)
+    assert float(mf.c_star) == pytest.approx(1 - gap, abs=1e-6 * gap + 1e-10)
+    assert 0 < float(mf.c_slope) < 1
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "error", "sentence"),
