@@ -95,20 +95,36 @@ def _nearest_commuting(W: Tensor, Ts: Tensor) -> Tensor:
 
 
 def _wide() -> list[tuple[Any, ...]]:
+    """Two of full rank, and one whose last row is the sum of the others.
+
+    No column is zero: the default driver of `torch.linalg.lstsq` starts from any column (its pivots are not
+    initialized), and from a zero one it takes J for zero.
+    """
+    summed = torch.tensor([[1.0, 1, 1, 1], [1, -1, 2, -2], [2, 0, 3, -1]], dtype=torch.float64)
     return [(_random(3, 6, seed=20), _random(6, seed=21)), (_random(2, 5, seed=22), _random(5, seed=23)),
-            (torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64), _random(3, seed=24))]  # fmt: skip
+            (summed, _random(4, seed=24))]  # fmt: skip
 
 
 def _by_null_space(J: Tensor, v: Tensor) -> Tensor:
-    rows = torch.linalg.svd(J).Vh[J.shape[0] :]  # these J have independent rows
-    part: Tensor = rows.mT @ (rows @ v)
+    _, values, rows = torch.linalg.svd(J)
+    free = rows[int((values > 1e-9).sum()) :]
+    part: Tensor = free.mT @ (free @ v)
     return part
 
 
+def _one_row_after_another(J: Tensor, v: Tensor) -> Tensor:
+    for row in J:
+        v = v - (row @ v) / (row @ row) * row
+    return v
+
+
 def _by_gram_schmidt(J: Tensor, v: Tensor) -> Tensor:
-    Q = torch.linalg.qr(J.mT).Q
-    left: Tensor = v - Q @ (Q.mT @ v)
-    return left
+    basis: list[Tensor] = []
+    for row in J:
+        new = row - sum(((q @ row) * q for q in basis), torch.zeros_like(row))
+        if new.norm() > 1e-9 * row.norm():
+            basis.append(new / new.norm())
+    return v - sum(((q @ v) * q for q in basis), torch.zeros_like(v))
 
 
 EXERCISES = (
@@ -157,7 +173,8 @@ EXERCISES = (
             "R(−t) moves p = (u, v) with velocity (v, −u) at t = 0.",
             "The chain rule: x_u times the first entry of that velocity plus x_v times the second.",
         ),
-        buys="The generator of any motion is found so: differentiate where the grey came from.",
+        buys="The generator of any motion is found so: differentiate where the grey came from. For a smooth blob on "
+        "8 × 8 pixels `turn.velocity` says the same, to some 11 %.",
         pointer="For x = u, a ramp to the right, grey near the top, at (0, 1), rises at rate 1: draw it.",
         tolerance=1e-6,
     ),
@@ -270,22 +287,34 @@ EXERCISES = (
                 lambda J, v: v - sum((r @ v) / (r @ r) * r for r in J),
                 "You removed each row by itself. Rows that are not orthogonal take away the same part twice.",
             ),
+            "one row after another": (
+                _one_row_after_another,
+                "You removed one row after another. Where rows are not orthogonal, the second puts part of the first "
+                "back: make the rows orthogonal before (Gram-Schmidt).",
+            ),
+            "rank forgotten": (
+                lambda J, v: v - torch.linalg.qr(J.mT).Q @ (torch.linalg.qr(J.mT).Q.mT @ v),
+                "Right where rows are independent. QR gives a column for each row, for a row that is a sum of others "
+                "too: you removed a direction that J does not see.",
+            ),
             "rows of unit length": (
                 lambda J, v: v - (J / J.norm(dim=1, keepdim=True)).mT @ (J @ v),
                 "Dividing each row by its length does not make rows orthogonal to each other.",
             ),
         },
         alternatives=(
-            lambda J, v: v - J.mT @ torch.linalg.inv(J @ J.mT) @ (J @ v),
+            lambda J, v: v - J.mT @ torch.linalg.pinv(J @ J.mT) @ (J @ v),
             _by_gram_schmidt,
+            lambda J, v: v - torch.linalg.lstsq(J, J @ v).solution,
             lambda J, v: v + torch.linalg.lstsq(J, -(J @ v)[:, None], driver="gelsd").solution[:, 0],
         ),
         hints=(
             "You look for w in the kernel, J w = 0, such that v − w is a combination of rows of J.",
             "The pseudo-inverse gives the shortest vector with the same image: J⁺(J v). A2 used it.",
-            "torch.linalg.pinv(J) is J⁺. Take its product with J v away from v.",
+            "torch.linalg.pinv(J) is J⁺, for every rank. Take its product with J v away from v.",
         ),
         buys="One such step after another is a null curve: the picture changes, and to first order no logit does.",
-        pointer="J times your answer must be 0, and for J = [[1, 1, 0]], v = (1, 0, 0) it is (½, −½, 0).",
+        pointer="J times your answer must be 0, for J = [[1, 1, 0]], v = (1, 0, 0) it is (½, −½, 0), and a row of J "
+        "written twice changes nothing: J Jᵀ has no inverse there.",
     ),
 )

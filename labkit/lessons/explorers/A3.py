@@ -62,7 +62,7 @@ def _trained(name: str, activation: str, seed: int) -> Chain:
 @functools.cache
 @torch.no_grad()
 def _usual(name: str, activation: str, seed: int) -> float:
-    """How far a step of length 1 from one digit towards another moves the logits, root mean square."""
+    """How far a step of length 1 from one digit towards another picture moves the logits, root mean square."""
     x = _data().test.inputs
     step = nn.functional.normalize(x[100:200] - x[:100])[..., None]
     moved = _trained(name, activation, seed).linearize(x[:100]) @ step
@@ -107,7 +107,7 @@ def draw_orbit(data: dict[str, Any], axes: list[Axes]) -> None:
     matrices.image(middle, data["velocity"], scale=4.0, note="its velocity $Gx$")
     degrees = np.linspace(-180, 180, FINE)
     right.set(xlim=(-180, 180), ylim=(-0.06, 3.3), xticks=[-180, -90, 0, 90, 180])
-    right.set(xlabel="turned by (degrees)", ylabel="felt, relative to\nsteps towards other digits")
+    right.set(xlabel="turned by (degrees)", ylabel="felt, relative to\nsteps towards other pictures")
     style.reference(right, y=1)
     felt = data["felt"].clip(max=3.25)
     right.plot(degrees, felt, color=style.INK, lw=1.6, zorder=3)
@@ -124,7 +124,7 @@ def say_orbit(data: dict[str, Any]) -> str:
     felt = data["felt"]
     return (
         f"the network says {data['said']}, and feels the turn {felt[data['here']]:.2f} times as strongly as "
-        f"steps towards other digits; all round {felt.mean():.2f} on average, {felt.max():.2f} at most, and "
+        f"steps towards other pictures; all round {felt.mean():.2f} on average, {felt.max():.2f} at most, and "
         f"{100 * data['right'][:-1].mean():.0f} % of the answers are right"
     )
 
@@ -210,7 +210,7 @@ EXPLORERS = {
             Control("share", range(0, 101, 10), 40, "walked for", lambda s: f"{s} % of the time"),
             Control("way", ("unseen steps only", "straight on"), "unseen steps only", "by"),
             Control("digit", range(10), 3, "from the"),
-            Control("target", range(10), 8, "towards the"),
+            Control("target", range(10), 0, "towards the"),
         ],
         summary=say_walk,
         snapshot={"share": (20, 100), "way": ("unseen steps only", "straight on")},
