@@ -89,7 +89,7 @@ def claim(claim_id: str, samples: Any, predicted: Any, interval: Any = None) -> 
     entry = known[claim_id]
     record = judge(claim_id, entry, samples, predicted, interval)
     guess = journal.prediction(entry.answers) if entry.answers else None
-    text = line(record) + (f"; you guessed {guess}" if guess else "")
+    text = line(record) + (f"; you guessed {guess}{_judged(guess, record)}" if guess else "")
     mood = {"holds": "good", "fails": "bad", "undecided": "quiet"}[record.outcome]
     if record.outcome == record.expected:
         mood = "good"
@@ -133,6 +133,22 @@ def line(record: Record) -> str:
     )  # fmt: skip
     predicted, measured, half_width = written(record)
     return f"{record.id} · predicted {predicted} · measured {measured} ± {half_width} · {verdict}"
+
+
+def _judged(guess: str, record: Record) -> str:
+    """How a guess compares with the measurement, or what a guess should have been."""
+    try:
+        number = float(guess)
+    except ValueError:
+        return ", which is not one number"
+    if not np.isfinite(number):
+        return ", which is not one number"
+    near = max(record.half_width, 0.05 * abs(record.measured))
+    if abs(number - record.measured) <= near:
+        return ": right"
+    if number and abs(1 / number - record.measured) <= near:
+        return ": its inverse is right"
+    return ": too low" if number < record.measured else ": too high"
 
 
 def written(record: Record) -> tuple[str, str, str]:

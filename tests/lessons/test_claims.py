@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from labkit.lessons import _show, claim, claims, predict
 from labkit.lessons.claims import Entry, entries, judge, line
+from labkit.lessons.journal import prediction
 
 ENTRY = Entry("Said.", "Nobody 1900", "None.", 0.1, "Width.", 0.5, "holds", "Z9.p1")
 
@@ -112,6 +113,29 @@ def test_a_bad_entry_is_named(claims_file: Any, fields: dict[str, Any], says: st
         entries()
 
 
+@pytest.mark.parametrize(
+    ("guess", "word"),
+    [
+        (6.4, ": right"),
+        (6, ": too low"),
+        (64.0, ": too high"),
+        (1 / 6.4, ": its inverse is right"),
+        (0, ": too low"),
+        (float("nan"), ", which is not one number"),
+        ("six", ", which is not one number"),
+        ([6, 4], ", which is not one number"),
+    ],
+)
+def test_a_guess_is_judged(claims_file: Any, monkeypatch: pytest.MonkeyPatch, guess: Any, word: str) -> None:
+    claims_file({"Z9.c1": _fields()})
+    monkeypatch.setenv("LABKIT_PROGRESS", "")
+    shown: list[str] = []
+    monkeypatch.setattr(_show, "show", lambda text, *_: shown.append(text))
+    predict("Z9.p1", guess)
+    claim("Z9.c1", 6.4, predicted=6.4, interval=0.0)
+    assert shown[-1].endswith(f"you guessed {prediction('Z9.p1')}{word}")
+
+
 def test_a_claim_is_shown_with_the_guess_and_recorded(claims_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     claims_file({"Z9.c1": _fields()})
     monkeypatch.setenv("LABKIT_PROGRESS", "")
@@ -120,7 +144,7 @@ def test_a_claim_is_shown_with_the_guess_and_recorded(claims_file: Any, monkeypa
     predict("Z9.p1", 0.7)
     claim("Z9.c1", [1.0, 1.0], predicted=1.0)
     text, markup, data = shown[-1]
-    assert text == "Z9.c1 · predicted 1.00 · measured 1.00 ± 0.00 · holds, as expected; you guessed 0.7"
+    assert text == "Z9.c1 · predicted 1.00 · measured 1.00 ± 0.00 · holds, as expected; you guessed 0.7: too low"
     assert text in markup
     assert data == {
         "application/vnd.labkit.claim+json": {

@@ -102,7 +102,8 @@ def _residual_oracle(branch: Tensor, alpha: float) -> Tensor:
 
 
 def _matrix_cases() -> list[tuple[Any, ...]]:
-    return [(_weights(sizes, seed), _vector(sizes[0], seed + 9)) for sizes, seed in (((6, 8, 5, 3), 0), ((4, 9, 2), 5))]
+    sizes_and_seeds = (((6, 6, 6, 3), 0), ((4, 4, 2), 5), ((5, 5, 5), 2))  # hidden widths of the input: every slip runs
+    return [(_weights(sizes, seed), _vector(sizes[0], seed + 9)) for sizes, seed in sizes_and_seeds]
 
 
 def _relu_network(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -140,8 +141,15 @@ def _masked_after(weights: Sequence[Tensor], x: Tensor) -> Tensor:
     return product
 
 
+def _masked_columns(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+    product, h = weights[0], weights[0] @ x
+    for weight in weights[1:]:
+        product, h = weight @ (product * (h > 0)), weight @ h.relu()
+    return product
+
+
 def _softmax_cases() -> list[tuple[Any, ...]]:
-    return [(_vector(5, 0),), (4 * _vector(3, 1),), (torch.tensor([100.0, 100.0, 0.0], dtype=torch.float64),)]
+    return [(_vector(5, 0),), (4 * _vector(3, 1),), (torch.tensor([1000.0, 1000.0, 0.0], dtype=torch.float64),)]
 
 
 def _softmax_oracle(z: Tensor) -> Tensor:
@@ -193,7 +201,7 @@ EXERCISES = (
             "You need one vector, replaced once for each Jacobian. No matrix times matrix.",
             "for jacobian in jacobians: v = … — what stands for the dots is one matrix–vector product.",
         ),
-        buys="You can now differentiate a network of any size in one direction for the price of running it.",
+        buys="Carried as one vector, a nudge costs a run of the network; with products of matrices, n times as much.",
         pointer="Try jacobians = [A, I]: the answer is A @ v. Then [I, A].",
     ),
     Exercise(
@@ -219,6 +227,10 @@ EXERCISES = (
             "alpha forgotten": (
                 lambda branch, alpha: residual_jacobian(branch, 1.0),
                 "You forgot alpha.",
+            ),
+            "transposed": (
+                lambda branch, alpha: residual_jacobian(branch, alpha).mT,
+                "You transposed the branch. At alpha = 1, is column j still the effect of nudging entry j?",
             ),
         },
         alternatives=(
@@ -252,6 +264,10 @@ EXERCISES = (
             "masks from the linear network": (
                 _linear_masks,
                 "Your masks come from states that never met a ReLU: carry the state through it as well.",
+            ),
+            "masked columns": (
+                _masked_columns,
+                "M * on silences columns, which are pixels. Units are the rows of the product so far: on[:, None] * M.",
             ),
         },
         alternatives=(
@@ -297,12 +313,12 @@ EXERCISES = (
             _softmax_by_entry,
         ),
         hints=(
-            "Write p_i = exp(z_i) / S and use the quotient rule. S depends on every logit.",
+            "Write p_i = exp(z_i) / S and use the quotient rule. S depends on every logit. (In code, z.softmax(0).)",
             "Two cases: j = i and j ≠ i. The second is − p_i p_j.",
             "diag(p) minus an outer product.",
         ),
         buys="This matrix is the Fisher metric of a classifier's logits, which A2 uses; its norm never exceeds ½.",
-        pointer="Every row must sum to 0, and at equal logits of two classes the matrix is [[¼, −¼], [−¼, ¼]].",
+        pointer="Every row must sum to 0. exp of a logit of 1000 is infinite: subtract the largest logit first.",
     ),
 )
 

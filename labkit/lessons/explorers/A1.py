@@ -71,7 +71,7 @@ def draw_nudge(data: dict[str, Any], axes: list[Axes]) -> None:
 def say_nudge(data: dict[str, Any]) -> str:
     """Lengths and the error of the linear picture."""
     length, error = float(data["pushed"].norm()), data["error"]
-    return f"a nudge of length 1 has become {length:.2f} long; the chain misses the true difference by {error:.1%}"
+    return f"per unit of its length the nudge becomes {length:.2f}; the chain misses the true difference by {error:.1%}"
 
 
 def product(depth: int, activation: str, skip: str, seed: int = 0) -> dict[str, Any]:
