@@ -34,7 +34,7 @@ explore("S0")
 # | **Then** | A1, the Jacobian chain |
 
 # %% tags=["parameters"]
-profile: str = "fast"     # "fast" for CI, "full" for the papers
+profile: str = "fast"     # "full" measures on more networks, longer
 seed: int = 0             # of all random numbers
 device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
 
@@ -94,7 +94,7 @@ history = fit(model, data, epochs=15, seed=seed)
 print(f"test accuracy {history.accuracy[-1]:.1%}")
 
 # %% [markdown]
-# It is a chain already. `linearize` computes the Jacobian of every link at one image, once; all of the course starts from there.
+# `Chain` takes its layers as links. `linearize` computes the Jacobian of each at one image, once; all of the course starts from there.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "The Jacobians of the five links of the trained network at one digit, as images, and their product with ten rows and sixty-four columns."}}
 image = data.test.inputs[:1]
@@ -116,7 +116,7 @@ print("directions of 64 that survive:", spectrum.rank.item())
 # %% [markdown]
 # ## Where to go
 #
-# The number you were asked for is $\chi_1 = \sigma_w^2\,\mathbb{E}\,\phi'(h)^2$: on average one wide layer multiplies the squared length of a small step by it. Below 1, at 1, above 1 are the three pictures; A4 derives it.
+# The number you were asked for is $\chi_1 = \sigma_w^2\,\mathbb{E}\,\phi'(h)^2$, where $\phi$ is the activation and $\mathbb{E}$ the mean over the units' inputs $h$: one wide layer multiplies the squared length of a small step by it. Below 1, at 1, above 1 are the three pictures; A4 derives it.
 #
 # Open [A1 · The Jacobian chain](A_formalization/A1_jacobian_chain.ipynb). Your answers and guesses are kept in a small file beside these notebooks; no update overwrites what you change.
 
