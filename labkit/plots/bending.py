@@ -194,8 +194,9 @@ def split(curve: ArrayLike, velocity: float | int, acceleration: ArrayLike, titl
     low, high = min(path[:, 1].min(), -0.25 * radius), max(path[:, 1].max(), 2 * radius)
     low, high = low - 0.2 * radius, high + 0.4 * radius
     middle, half = (left + right) / 2, max((right - left) / 2 + 0.2 * radius, 1.22 * (high - low))  # the width is there
-    ax.set(xlim=(middle - half, middle + half), ylim=(low, high), aspect="equal", title=title)
+    ax.set(xlim=(middle - half, middle + half), ylim=(low, high), aspect="equal")
     ax.set(xlabel="along the tangent", ylabel="along the normal")
+    figure.suptitle(title, x=0.01, ha="left", size=11)  # above the axes, whose box shrinks to their aspect
     words = f"Arrows: accelerations, drawn {length:.3g} times as long; dashed: the circle that fits best."
     figure.supxlabel(words, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)

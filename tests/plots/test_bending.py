@@ -78,3 +78,7 @@ def test_the_circle_that_fits_has_speed_squared_over_the_normal_part() -> None:
     assert circle.get_radius() == pytest.approx(0.5)
     assert circle.center == pytest.approx((0, 0.5))
     assert "radius 0.50" in words(figure)
+    figure.draw_without_rendering()
+    (title,) = (text for text in figure.texts if text.get_text() == "A claim")
+    assert title.get_window_extent().y1 <= figure.bbox.height
+    assert title.get_window_extent().y0 >= figure.axes[0].get_window_extent().y1

@@ -119,7 +119,9 @@ def _by_pairs(forms: Tensor) -> list[float]:
 def _polygons() -> list[tuple[Any, ...]]:
     angle = torch.linspace(0, 3, 9, dtype=torch.float64)
     helix = torch.stack([2 * angle.cos() + 3, angle.sin() + 1, angle], 1)
-    return [(helix,), (_random(6, 4, seed=40),), (_random(4, 2, seed=41),)]
+    straight = torch.linspace(0, 1, 50, dtype=torch.float64)[:, None] * helix.new_tensor([0.3, 0.7, 0.1])
+    bent = torch.cat([straight, helix.new_tensor([[0.0, 1.0, 1.0]])])  # before its corner cosines round to above 1
+    return [(helix,), (_random(6, 4, seed=40),), (_random(4, 2, seed=41),), (bent,)]
 
 
 def _by_half_angles(points: Tensor) -> float:
@@ -189,7 +191,8 @@ EXERCISES = (
         wrong={
             "metric forgotten": (
                 lambda II, g: _raw(II),
-                "This is R₀₁₀₁ itself. It grows when the coordinates are stretched: divide by what e₀ and e₁ span.",
+                "This is R₀₁₀₁ itself, and so is ½(|tr II|² − |II|²): both are K in an orthonormal frame only. "
+                "Divide by the square of the area that e₀ and e₁ span.",
             ),
             "area once": (
                 lambda II, g: _raw(II) / torch.linalg.det(g).sqrt(),
@@ -321,6 +324,7 @@ EXERCISES = (
             "torch.nn.functional.normalize(pieces), then (p[1:] * p[:-1]).sum(1).clamp(-1, 1).acos(), then add.",
         ),
         buys="You can measure curvature without a single derivative, and at a kink too.",
-        pointer="Three sides of a square turn by π: two corners of π/2.",
+        pointer="Three sides of a square turn by π: two corners of π/2. Straight on, rounding may lift a cosine "
+        "above 1, where acos gives NaN: clamp it.",
     ),
 )

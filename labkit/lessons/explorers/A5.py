@@ -1,4 +1,4 @@
-"""Explorers of A5: a sheet of photographs with its bill of curvature, and a loop of them with one readout's extrema."""
+"""Explorers of A5: a sheet through photographs with its bill of curvature, a loop in it with one readout's extrema."""
 
 import functools
 import math
@@ -128,7 +128,7 @@ def _turning(network: str, seed: int, depth: int) -> tuple[float, Tensor]:
 
 @torch.no_grad()
 def turn(depth: int, network: str, readout: int, seed: int = 2026) -> dict[str, Any]:
-    """The image of a loop of photographs in the plane where it is widest, and one random readout along it."""
+    """The image of a loop in the photographs' plane, seen where it is widest, and one random readout along it."""
     points = _loop(network, seed)[depth]
     turned, counts = _turning(network, seed, depth)
     direction = torch.randn(READOUTS, points.shape[1], generator=torch.Generator().manual_seed(100 + seed))
@@ -193,7 +193,7 @@ EXPLORERS = {
     ),
     "A5.turn": Explorer(
         id="A5.turn",
-        title="A loop of photographs and a random readout",
+        title="A loop in the photographs' plane and a random readout",
         compute=turn,
         draw=draw_turn,
         controls=[
