@@ -138,6 +138,7 @@ def ellipse(g: Tensor) -> Ellipse:
         g: (*batch, 2, 2), symmetric positive semi-definite.
 
     Raises:
+        TypeError: If g is not floating.
         ValueError: If g is not 2 × 2, not symmetric or not positive semi-definite.
 
     Example:
@@ -146,22 +147,32 @@ def ellipse(g: Tensor) -> Ellipse:
     """
     if g.ndim < 2 or g.shape[-2:] != (2, 2):
         raise ValueError(f"g has shape {tuple(g.shape)}; an ellipse needs a metric (..., 2, 2), from a basis of k=2")
+    if not g.is_floating_point():
+        raise TypeError(f"g is {g.dtype}; a floating dtype would do")
     eps = torch.finfo(g.dtype).eps
     size = g.abs().amax((-2, -1))
     if not ((g[..., 0, 1] - g[..., 1, 0]).abs() <= eps**0.5 * size).all():
         raise ValueError("g is not symmetric (or not finite); an ellipse needs a metric such as pullback_metric gives")
-    exponent = torch.frexp(lift(size.detach()))[1]
-    scale = torch.exp2(exponent.clamp(-1000, 1000).double())  # a power of two rounds nothing
-    a, b, c = (lift(g[..., i, j]) / scale for i, j in ((0, 0), (0, 1), (1, 1)))
+    entries = [lift(g[..., i, j]) for i, j in ((0, 0), (0, 1), (1, 1))]
+    s, r, t = (_root_of_power(lift(one)) for one in (size, g[..., 0, 0], g[..., 1, 1]))
+    a, b, c = (entry / s / s for entry in entries)
     det = _difference_of_products(a, c, b, b)
     if (torch.minimum(a, c) < 0).any() or (det < -64 * eps * (a * c + eps)).any():
         raise ValueError("g is not positive semi-definite; an ellipse needs a metric such as pullback_metric gives")
     largest = (a + c + torch.hypot(a - c, 2 * b)) / 2
-    seen = det > 8 * eps * a * c  # below that the rounding of g itself hides its smaller eigenvalue
-    longer = torch.where(seen, (largest / torch.where(seen, det, 1.0)).sqrt(), torch.inf)
-    semi_axes = torch.stack([longer, largest.rsqrt()], -1) / scale.sqrt()[..., None]
+    # in units of its own for either direction, for ac and b² may leave float64
+    own_a, own_b, own_c = entries[0] / r / r, entries[1] / r / t, entries[2] / t / t
+    own = _difference_of_products(own_a, own_c, own_b, own_b)
+    seen = own > 8 * eps * own_a * own_c  # below that the rounding of g itself hides its smaller eigenvalue
+    longer = torch.where(seen, (largest / torch.where(seen, own, 1.0)).sqrt() / torch.minimum(r, t), torch.inf)
+    semi_axes = torch.stack([longer, largest.rsqrt() / s], -1)
     turned = torch.atan2(-2 * b + 0.0, c - a) / 2  # + 0.0 turns -0 into 0, hence -π/2 into π/2
     return Ellipse(semi_axes.to(g), turned.to(g))
+
+
+def _root_of_power(size: Tensor) -> Tensor:
+    """A power of two near √size, which rounds nothing as a factor; 1 at zero."""
+    return torch.exp2((torch.frexp(size.detach())[1] // 2).double())
 
 
 def _difference_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

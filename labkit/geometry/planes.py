@@ -76,7 +76,7 @@ def plane_through(points: Tensor) -> Plane:
         The plane, in the dtype and on the device of `points`.
 
     Raises:
-        ValueError: if there are not three points, or they lie on one line.
+        ValueError: if there are not three points, or they are not finite or lie on one line.
         TypeError: if they are not floating.
 
     Example:
@@ -90,9 +90,10 @@ def plane_through(points: Tensor) -> Plane:
         raise TypeError(f"points is {points.dtype}; a floating dtype would do.")
     if points.ndim < 2 or len(points) != 3:
         raise ValueError(f"points has shape {tuple(points.shape)}; three inputs, (3, *shape), would do.")
+    if not bool(points.isfinite().all()):
+        raise ValueError("points holds nan or inf; finite inputs would do.")
     flat = points.flatten(1)
-    u = flat[1] - flat[0]
-    w = flat[2] - flat[0]
+    u, w = (_in_own_units(flat[i] - flat[0]) for i in (1, 2))
     if not u.norm() > 0:
         raise ValueError("points holds the same input twice; three different ones would do.")
     u = u / u.norm()
@@ -103,3 +104,9 @@ def plane_through(points: Tensor) -> Plane:
     basis = torch.stack([u, v / v.norm()], dim=1)
     origin = flat.mean(0)
     return Plane(origin, basis, (flat - origin) @ basis, tuple(points.shape[1:]))
+
+
+def _in_own_units(vector: Tensor) -> Tensor:
+    """`vector` over its largest entry, so that squares stay within the dtype; zero stays zero."""
+    size = vector.abs().amax()
+    return vector / torch.where(size > 0, size, 1.0)

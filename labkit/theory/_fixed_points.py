@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.theory._gaussian import Pieces, expectation
+from labkit.theory._gaussian import Pieces, expectation, resolved
 from labkit.theory.activations import Elementwise
 
 __all__ = ["FixedPoints", "Lengths", "find_fixed_points", "follow"]
 
-_LARGE, _RESOLVED = 400.0, 1e-9  # lengths where quadrature is checked, and its relative error allowed
+_LARGE = 400.0  # lengths where quadrature is checked
 _DEAD = 1e-13  # relative size of V(q) - q below which its sign is rounding
 _CRITICAL = 1e-12  # slopes this near to 1 are 1
 _FLAT = 1e-9  # |φ(0)| beyond which the slope of V has rounding of its own near q = 0
@@ -89,8 +89,7 @@ class Lengths:
         return self._refined(q)
 
     def _refined(self, q: Tensor) -> Tensor:
-        finer = expectation(lambda u: self._pieces.phi(u) ** 2, q, self._pieces.kinks, refine=2)
-        return (finer - self.mean(q)).abs() <= _RESOLVED * finer
+        return resolved(lambda u: self._pieces.phi(u) ** 2, q, self._pieces.kinks)
 
     def table(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """q, M(q) and M'(q), each (n,), from 1e-30 to 1e30, up to where φ² overflows."""

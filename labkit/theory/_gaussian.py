@@ -24,6 +24,7 @@ __all__ = [
     "joint_expectation",
     "pair_expectation",
     "pieces",
+    "resolved",
 ]
 
 Joint = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +38,8 @@ _KINKED, _SMOOTH = (16.0, 4.0), (8.0, 2.0)  # length in u of the panels next to 
 _FAR = 1e6  # of z: breaks beyond are as good as there
 _WINDOW = 9.0  # standard deviations within which a smoothed kink is one
 _TINY = 1e-200  # stands for √0 beside a kink: its square is 0, its sign is kept
+_AGREE = 1e-9  # relative, of a mean with twice the nodes
+_SAMPLE = 64  # variances that stand for a grid between them
 _AT_ONCE = 2**17  # function values computed together: they fit a cache
 
 
@@ -70,6 +73,28 @@ def expectation(function: Elementwise, q: object, kinks: tuple[float, ...] = (),
         found.append((weights * function(root * z)).sum(-1))
     means = torch.where(flat.isfinite(), torch.cat(found, -1), torch.nan)
     return means.reshape(means.shape[:-1] + given.shape)
+
+
+@torch.no_grad()
+def resolved(function: Elementwise, q: Tensor, kinks: tuple[float, ...] = ()) -> Tensor:
+    """Whether twice as many nodes give the same E f(√q z), f ≥ 0: f may oscillate too fast at a large variance.
+
+    Example:
+        >>> resolved(lambda u: u.sin() ** 2, torch.tensor([1.0, 1e4], dtype=torch.float64))
+        tensor([ True, False])
+    """
+    q = q.detach()
+
+    def agree(at: Tensor) -> Tensor:
+        once, twice = (expectation(function, at, kinks, refine) for refine in (1, 2))
+        return ((twice - once).abs() <= _AGREE * twice) | once.isinf()
+
+    some = q[(q > 0) & q.isfinite()]
+    if some.numel() > _SAMPLE:  # what is resolved from end to end is so between
+        ends = some.min().log10().item(), some.max().log10().item()
+        if bool(agree(torch.logspace(*ends, _SAMPLE, dtype=q.dtype, device=q.device)).all()):
+            return q.isfinite()
+    return agree(q)
 
 
 def pair_expectation(

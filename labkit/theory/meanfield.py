@@ -6,6 +6,7 @@ or any elementwise callable as φ, σ_w and σ_b of any shapes that broadcast, f
 
 import enum
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from labkit.theory._arguments import COSINE, between, grid, whole
 from labkit.theory._correlations import Settled, follow_correlation, settle
 from labkit.theory._critical import CriticalPoints, critical_line, critical_points, half_stable_ends
 from labkit.theory._fixed_points import FixedPoints, Found, Lengths, find_fixed_points, follow
-from labkit.theory._gaussian import expectation, pair_expectation, pieces
+from labkit.theory._gaussian import expectation, pair_expectation, pieces, resolved
 from labkit.theory._kernel_layers import jumps
 from labkit.theory.activations import Elementwise
 from labkit.theory.kernel_jets import KernelJet, kernel_jet
@@ -36,6 +37,7 @@ __all__ = [
 CRITICAL = 1e-12  # |χ₁ - 1| up to which a network counts as critical
 _ZERO, _INFINITY = 1e-60, 1e12  # squared lengths that stand for the limits 0 and ∞
 _ENDLESS = 1e300  # lengths that only grow from here leave the numbers
+_PERIODS = 2  # of lengths that rounding keeps moving
 
 
 class Phase(enum.IntEnum):
@@ -49,7 +51,8 @@ class Phase(enum.IntEnum):
     ORDERED = -1
     CRITICAL = 0
     CHAOTIC = 1
-    UNBOUNDED = 2  # no length is stable
+    UNBOUNDED = 2  # lengths diverge
+    UNKNOWN = 3  # q* is nan: bounded lengths that do not settle, or φ oscillates too fast to be integrated
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,12 @@ class MeanField:
         """q_0 … q_depth from q0, (depth + 1, *grid); q0 broadcasts with the grid; inf once q outgrows all numbers."""
         layers = whole("depth", depth, "of layers")
         start = self._given_q(q0, "q0")
-        q = [start.expand_as(start + self.sigma_w)]
-        for _ in range(layers):
-            after = self.q_map(q[-1])
-            q.append(torch.where((q[-1] > _ENDLESS) & ~(after <= q[-1]), torch.inf, after))
-        return torch.stack(q)
+
+        def step(q: Tensor) -> Tensor:
+            after = self.q_map(q)
+            return torch.where((q > _ENDLESS) & ~(after <= q), torch.inf, after)
+
+        return _orbit(step, start.expand_as(start + self.sigma_w), layers)
 
     @functools.cached_property
     def _found(self) -> Found:
@@ -180,7 +184,7 @@ class MeanField:
 
     @functools.cached_property
     def chi_1(self) -> Tensor:
-        """χ₁ = σ_w² E φ'² at q*, the slope of the C-map at 1; at q* = 0 and inf its limit there.
+        """χ₁ = σ_w² E φ'² at q*, the slope of the C-map at 1; at q* = 0 and inf its limit there; nan as `q_map`.
 
         Raises:
             ValueError: if φ jumps, as the sign does: C then leaves 1 like a square root.
@@ -194,7 +198,7 @@ class MeanField:
 
     @functools.cached_property
     def chi_2(self) -> Tensor:
-        """χ₂ = σ_w² E φ''² at q*; inf where φ' jumps.
+        """χ₂ = σ_w² E φ''² at q*; inf where φ' jumps; nan as `q_map`.
 
         Raises:
             ValueError: if φ has no second derivative.
@@ -209,7 +213,7 @@ class MeanField:
         return self.chi_2 if not self._pieces.smooth else self.q_star * self.chi_2
 
     def mu(self, k: int) -> Tensor:
-        """μ_k = E φ'(h)^{2k} at q*, the moments of squared slopes."""
+        """μ_k = E φ'(h)^{2k} at q*, the moments of squared slopes; nan as `q_map`."""
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"k={k!r} is no order of a moment; pass a whole number from 1.")
         return self._mean(lambda u: self._pieces.first(u) ** (2 * k))
@@ -231,44 +235,51 @@ class MeanField:
 
     @property
     def phase(self) -> Tensor:
-        """(*grid,) int8 of `Phase`: the sign of χ₁ - 1, 0 within 1e-12, and 2 where no length is stable.
+        """(*grid,) int8 of `Phase`: the sign of χ₁ - 1, 0 within 1e-12; 2 where q* is inf, 3 where χ₁ is nan.
 
         With dropout there is no transition: c* < 1 on either side.
         """
         above = self.chi_1.detach() - 1
         sign = torch.where(above.abs() <= CRITICAL, 0.0, above.sign())
-        return torch.where(self.q_star.detach().isfinite(), sign, float(Phase.UNBOUNDED)).to(torch.int8)
+        known = torch.where(above.isnan(), float(Phase.UNKNOWN), sign)
+        return torch.where(self.q_star.detach().isinf(), float(Phase.UNBOUNDED), known).to(torch.int8)
 
     # correlations
 
     def c_map(self, c: object) -> Tensor:
         """C(c) at length q*, the correlation after one more layer; c in [-1, 1] broadcasts with the grid.
 
-        At q* = 0 and inf the map in the limit, of normalised correlations.
+        At q* = 0 and inf the map in the limit, of normalised correlations; nan as `q_map`.
         """
         c, q = self._given_c(c, "c"), self._inner
         shared = pair_expectation(self._pieces.phi, self._pieces.phi, q, q, c, self._pieces.kinks)
         return (self._weight * shared + self._bias) / self.q_map(q)
 
     def c_map_slope(self, c: object) -> Tensor:
-        """C'(c) = σ_w² E φ'(u₁) φ'(u₂) at length q*; at c = 1 this is χ₁."""
+        """C'(c) = σ_w² E φ'(u₁) φ'(u₂) at length q*; at c = 1 this is χ₁; nan as `q_map`."""
         c, q = self._given_c(c, "c"), self._inner
         shared = pair_expectation(self._pieces.first, self._pieces.first, q, q, c, self._pieces.kinks)
+        shared = torch.where(resolved(lambda u: self._pieces.first(u) ** 2, q, self._pieces.kinks), shared, torch.nan)
         return self._weight * shared * (q / self.q_map(q))
 
     def c_trajectory(self, c0: object, depth: object, q0: object | None = None) -> Tensor:
-        """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid)."""
+        """c_0 … c_depth of two inputs with cosine c0 and the same length q0 (q* unless given), (depth + 1, *grid).
+
+        nan as `q_map`.
+        """
         layers = whole("depth", depth, "of layers")
         phi, kinks = self._pieces.phi, self._pieces.kinks
         q = self._inner if q0 is None else self._given_q(q0, "q0")
         start = self._given_c(c0, "c0")
-        c = [start.expand_as(start + q + self.sigma_w)]
-        for _ in range(layers):
+        blank = torch.zeros_like(start + q + self.sigma_w)
+
+        def step(state: Tensor) -> Tensor:
+            q, c = state
             after = self.q_map(q)
-            shared = self._weight * pair_expectation(phi, phi, q, q, c[-1], kinks) + self._bias
-            c.append((shared / after).clamp(-1, 1))
-            q = q if q0 is None else after
-        return torch.stack(c)
+            shared = self._weight * pair_expectation(phi, phi, q, q, c, kinks) + self._bias
+            return torch.stack([q if q0 is None else after, (shared / after).clamp(-1, 1)])
+
+        return _orbit(step, torch.stack([q + blank, start + blank]), layers)[:, 1]
 
     @functools.cached_property
     def _settled(self) -> Settled:
@@ -280,7 +291,8 @@ class MeanField:
             lost = (1 - self.keep) * (self._weight / self.keep) * self._lengths.mean(torch.where(alive, q, 1.0))
         moves = alive & ((lost > 0) | (chi_1 > 1 + CRITICAL))
         ends = [1.0 if self.keep == 1 and self._bends(place) else torch.nan for place in (_ZERO, _INFINITY)]
-        c = torch.where(q == 0, ends[0], torch.where(q.isinf(), ends[1], torch.nan)).double()
+        lives = (self._weight > 0) | (self._bias > 0)  # else nothing leaves the first layer
+        c = torch.where((q == 0) & lives, ends[0], torch.where(q.isinf(), ends[1], torch.nan)).double()
         c, deficit = torch.where(alive, 1.0, c), torch.where(alive, 1 - chi_1, 1 - c)
         if self._is_linear:  # a critical linear network keeps every correlation
             c = torch.where(alive & ((chi_1 - 1).abs() <= CRITICAL), torch.nan, c)
@@ -298,7 +310,7 @@ class MeanField:
 
         nan at q* = 0 where φ is smooth at 0, for the map turns linear as q → 0 and what c ends at depends on where it
         began; nan too in a critical linear network, and where q diverges and φ is asymptotically linear. Where φ bends
-        at 0, or at infinity, as ReLU does at both, it is 1 (nan with dropout).
+        at 0, or at infinity, as ReLU does at both, it is 1 (nan with dropout); nan at σ_w = σ_b = 0.
         """
         return self._settled.c
 
@@ -356,7 +368,9 @@ class MeanField:
     def _mean(self, function: Elementwise) -> Tensor:
         """E f(h) at q*; where q diverges its limit, from one length that all such cells share."""
         q = self.q_star
-        finite = expectation(function, torch.where(q.isinf(), 1.0, q), self._pieces.kinks)
+        near = torch.where(q.isinf(), 1.0, q)
+        finite = expectation(function, near, self._pieces.kinks)
+        finite = torch.where(resolved(function, near, self._pieces.kinks), finite, torch.nan)
         if not q.isinf().any():
             return finite
         limit = expectation(function, self.sigma_w.new_tensor(1e30), self._pieces.kinks)
@@ -368,6 +382,23 @@ class MeanField:
         slopes = self._pieces.first(u)
         straight = bool(slopes.isfinite().all()) and torch.allclose(slopes[::2], slopes[1::2], rtol=1e-5, atol=1e-5)
         return straight and bool((slopes[0] - slopes[2]).abs() > 1e-5)
+
+
+def _orbit(step: Callable[[Tensor], Tensor], start: Tensor, depth: int) -> Tensor:
+    """(depth + 1, …) start and its images; once they repeat to the last bit they are copied, not computed again."""
+    path, period = [start], 0
+    while len(path) <= depth:
+        path.append(path[-period] if period else step(path[-1]))
+        if not period:
+            period = next((k for k in range(1, min(_PERIODS, len(path) - 1) + 1) if _same(path[-1], path[-1 - k])), 0)
+    return torch.stack(path)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether no later image can differ, in value or, where derivatives are taken, in these."""
+    dual = torch.autograd.forward_ad.unpack_dual(a)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    tracked = a.requires_grad or dual.tangent is not None
+    return not tracked and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _depth_scale(deficit: Tensor, slope: Tensor) -> Tensor:

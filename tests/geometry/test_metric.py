@@ -160,6 +160,20 @@ class TestEllipse:
         )
         torch.testing.assert_close(found.angle, torch.tensor([0.0, math.pi / 2, 0.0], dtype=F64))
 
+    @pytest.mark.parametrize("entries", [(1e300, 1e-300), (1e-310, 4e-310), (5e-324, 1e308)])
+    def test_axes_whose_squares_and_products_leave_float64(self, entries: tuple[float, float]) -> None:
+        found = metric.ellipse(torch.diag(torch.tensor(entries, dtype=F64))).semi_axes
+        expected = sorted((entry**-0.5 for entry in entries), reverse=True)
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=F64), rtol=1e-14, atol=0)
+
+    def test_a_small_product_keeps_the_slant(self) -> None:
+        g = torch.tensor([[1e300, 1.0], [1.0, 1e-299]], dtype=F64)  # det 10 - 1
+        torch.testing.assert_close(metric.ellipse(g).log_volume.exp(), torch.tensor(3.0, dtype=F64), rtol=1e-10, atol=0)
+
+    def test_integers_are_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"g is torch\.int64; a floating"):
+            metric.ellipse(torch.eye(2, dtype=torch.int64))
+
     def test_a_strong_shear_keeps_its_digits(self) -> None:
         a = 2.0**20  # J = [[1, a], [0, 1]]: det g = 1 although the entries of g reach a²
         g = torch.tensor([[1.0, a], [a, a * a + 1]], dtype=F64)

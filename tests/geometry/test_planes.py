@@ -44,6 +44,12 @@ def test_a_circle_of_four_points_has_them_on_the_axes_turning_left() -> None:
     torch.testing.assert_close(circle, torch.tensor([[2.0, 0], [0, 2], [-2, 0], [0, -2]], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-25, 1e25, 1e37])
+def test_planes_of_any_size_in_single_precision(size: float) -> None:
+    plane = plane_through(size * torch.tensor([[0.0, 0, 1], [3, 0, 1], [0, 3, 1]]))
+    torch.testing.assert_close(plane.basis, torch.eye(3, 2))
+
+
 @pytest.mark.parametrize(
     ("points", "error", "words"),
     [
@@ -52,6 +58,7 @@ def test_a_circle_of_four_points_has_them_on_the_axes_turning_left() -> None:
         (torch.ones(3, 5), ValueError, "twice"),
         (torch.tensor([[0.0, 0], [1, 1], [2, 2]]), ValueError, "one line"),
         (torch.ones(3, 5, dtype=torch.int64), TypeError, "int64"),
+        (torch.full((3, 5), torch.nan), ValueError, "points holds nan or inf"),
     ],
 )
 def test_bad_points_get_a_sentence(points: torch.Tensor, error: type[Exception], words: str) -> None:

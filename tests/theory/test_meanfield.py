@@ -1,5 +1,6 @@
 """The mean field against reference numbers, closed forms, adaptive quadrature, finite differences and wide networks."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -381,3 +382,36 @@ class TestAttacks:
         for name in ("chi_1", "c_star", "xi_c", "phase"):
             with pytest.raises(ValueError, match="activation jumps, so that chi_1 is infinite"):
                 getattr(found, name)
+
+    def test_a_network_of_unknown_length_has_no_phase(self) -> None:
+        found = MeanField("sin", 1.0, [0.3, 1e6])
+        assert found.phase.tolist() == [Phase.ORDERED, Phase.UNKNOWN]
+        assert found.c_trajectory(0.5, 2)[1:].isnan().tolist() == [[False, True]] * 2
+
+    def test_a_ripple_that_the_nodes_do_not_see_has_no_second_derivative(self) -> None:
+        ripple = 20 * math.pi  # whose zeros are the nodes at q = 1
+        found = MeanField(lambda h: h / 2 + 1e-5 * torch.sin(ripple * h), 1.0, 0.75**0.5)
+        assert found.q_star.item() == pytest.approx(1, abs=1e-9)
+        assert found.chi_2.isnan() or found.chi_2.item() == pytest.approx(1e-10 * ripple**4 / 2, rel=1e-6)
+
+    def test_a_network_that_forgets_all_has_no_correlation(self) -> None:
+        found = MeanField("relu", [0.0, 1.0], 0.0)
+        assert found.c_star.isnan().tolist() == found.xi_c.isnan().tolist() == [True, False]
+        assert found.algebraic.tolist() == [False, True]
+
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "sin"])
+    def test_settled_paths_are_those_of_step_after_step(self, activation: str) -> None:
+        mf = MeanField(activation, [0.5, 1.2], 0.3)
+        lengths, cosines = mf.q_trajectory(2.0, 300), mf.c_trajectory(-0.4, 300, q0=2.0)
+        for before, after in itertools.pairwise(lengths):
+            assert (mf.q_map(before) == after).all()
+        both = [mf.c_trajectory(cosines[depth], 1, q0=lengths[depth])[1] for depth in range(300)]
+        assert (torch.stack(both) == cosines[1:]).all()
+
+    def test_a_path_that_starts_settled_has_derivatives(self) -> None:
+        def end(sigma_w: torch.Tensor) -> torch.Tensor:
+            return MeanField("linear", sigma_w, 0.6).q_trajectory(1.0, 4)[-1]
+
+        at = torch.tensor(0.8, dtype=torch.float64)
+        slope = 1.6 * sum(0.64**k for k in range(4))  # dq'/dσ_w = 2σ_w q + σ_w² dq/dσ_w
+        assert torch.func.grad(end)(at).item() == pytest.approx(slope, rel=1e-9)
