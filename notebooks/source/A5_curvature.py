@@ -257,7 +257,7 @@ check("A5.3", shares)     # stuck? hint("A5.3"), solution("A5.3")
 # ## How strongly: size and two numbers
 #
 # In wide random networks two inputs with cosine $c$ leave a layer with cosine $C(c)$ (A4). Every layer keeps a mean square $q^*$. Of $l$ layers composed let $A = C'(1) = \chi^l$ and
-# $\Gamma = C''(1)$; if *tuned*, $\chi = 1$, then $\Gamma = l\gamma$. Let the pre-activations form a $d$-sphere of squared radius $Nq^*$, $\varphi$ be smooth, $l$ fixed. As $N \to \infty$ its image's $NK \to 1/(q^* A)$, and in the mean
+# $\Gamma = C''(1)$; if *critical*, $\chi = 1$, then $\Gamma = l\gamma$. Let the pre-activations form a $d$-sphere of squared radius $Nq^*$, $\varphi$ be smooth, $l$ fixed. As $N \to \infty$ its image's $NK \to 1/(q^* A)$, and in the mean
 #
 # $$N|II|^2 \to \frac{d + d(d{+}2)\,\Gamma/A}{q^* A}, \qquad N|\operatorname{tr} II|^2 \to \frac{d^2 + d(d{+}2)\,\Gamma/A}{q^* A}.$$
 
@@ -337,8 +337,8 @@ print(f"{turns.min():.2f} π to {turns.max():.2f} π")
 claim("A5.c6", extrema / turns, predicted=1)
 
 # %% [markdown] tags=["reads"]
-# The ratio is $0.9994 \pm 0.0047$. Networks differ much, 3.16 π to 4.48 π; the theorem holds for each. At initialisation a readout is a
-# logit: curvature counts how often it turns round along a loop.
+# The ratio is $0.9994 \pm 0.0047$. Networks differ much, 3.16 π to 4.48 π; the theorem holds for each. At initialisation a logit is a
+# readout: curvature counts how often it turns round along a loop.
 
 # %% [markdown]
 # ## Explore: one readout
