@@ -1,5 +1,6 @@
 """The table "Which function do I need?" names what exists and leaves out nothing public; docstrings have examples."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -66,8 +67,49 @@ def test_a_row_is_whole(row: list[str]) -> None:
     assert re.search(r"`[A-Za-z_.]+`", function)
     assert needs
     assert cost
-    written = list((ROOT / "notebooks/source").glob(f"{lesson}_*.py"))
-    assert written or re.fullmatch(r"\*[ABC]\d\*", lesson)
+    assert re.fullmatch(r"[ABC]\d|\*[ABC]\d\*|–", lesson)
+
+
+def used_in(path: Path) -> tuple[set[int], set[str]]:
+    """The ids of what a script takes from labkit, and every attribute that it reads, as methods are."""
+    tree = ast.parse(path.read_text())
+    names: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("labkit"):
+            home = importlib.import_module(node.module or "")
+            for alias in node.names:
+                thing = getattr(home, alias.name, None) or importlib.import_module(f"{node.module}.{alias.name}")
+                names[alias.asname or alias.name] = thing
+    taken = {id(names[node.id]) for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    for node in attributes:
+        if isinstance(node.value, ast.Name) and isinstance(names.get(node.value.id), ModuleType):
+            taken.add(id(getattr(names[node.value.id], node.attr)))
+    return taken, {node.attr for node in attributes}
+
+
+LESSONS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks/source").glob("[ABC]?_*.py"))}
+USED = {
+    lesson: [used_in(path) for path in (source, ROOT / f"labkit/lessons/explorers/{lesson}.py") if path.exists()]
+    for lesson, source in LESSONS.items()
+}
+
+
+def uses(lesson: str, name: str) -> bool:
+    *owner, last = name.split(".")
+    of_a_class = bool(owner) and owner[-1][0].isupper()
+    return any(last in read if of_a_class else id(found(name)) in taken for taken, read in USED[lesson])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
+def test_the_lesson_of_a_row_uses_it_and_italics_are_to_come(row: list[str]) -> None:
+    *_, column = row
+    names = re.findall(r"`([A-Za-z_.]+)`", row[1])
+    users = [lesson for lesson in LESSONS if any(uses(lesson, name) for name in names)]
+    if users:
+        assert column in users
+    else:
+        assert column == "–" or (column[0] == "*" and column.strip("*") not in LESSONS)
 
 
 def test_the_readme_leads_to_it() -> None:
