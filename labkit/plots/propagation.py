@@ -86,7 +86,7 @@ def maps(
         ax.plot(ends, ends, color=style.QUIET, ls=":", lw=1.2, zorder=1)
     style.label_lines(axes[0])  # at c = 1 all lines meet
     figure.suptitle(title, x=0.01, ha="left", size=11)
-    text = "Lines: infinite width; points: one network; dotted: unchanged."
+    text = "Lines: infinite width; points: one draw of weights, shared by the phases; dotted: unchanged."
     figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
     return style.shown_once(figure)
 
@@ -177,12 +177,12 @@ def critical_lines(
             start = begins[name]
             ax.plot([start[0], *x], [start[1], *y], ls=dashes[k % len(dashes)], color=color)
             ax.plot(*start, "o", mfc="white", mec=style.INK, ms=7)
-            ax.annotate(name, start, (0, -11), textcoords="offset points", ha="center", va="center",
+            ax.annotate(name, start, (7, 7), textcoords="offset points", va="center",
                         color=style.dark(color), path_effects=style.HALO)  # fmt: skip
         else:
             ax.plot(x, y, ls=dashes[k % len(dashes)], color=color, label=name)
     if begins:
-        text = "Circles: the stable part of a line begins here; before it no length is kept."
+        text = "Circles: the stable part of a line begins here; the part before, which keeps no length, is not drawn."
         figure.supxlabel(text, x=0.01, ha="left", size=9, color=style.NOTE)
     ax.set(xlabel="$\\sigma_b$", ylabel="critical $\\sigma_w$", title=title)
     style.label_lines(ax)

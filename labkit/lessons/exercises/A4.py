@@ -13,7 +13,7 @@ __all__ = ["EXERCISES"]
 
 
 def next_length(phi: Callable[[Tensor], Tensor], sigma_w: float, sigma_b: float, q: float) -> float:
-    """The length σ_w² E φ(√q z)² + σ_b² after one more layer, z standard normal, by a sum over a fine grid."""
+    """The squared length σ_w² E φ(√q z)² + σ_b² after one more layer, z standard normal, by a sum over a fine grid."""
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     weight = torch.exp(-(z**2) / 2)
     mean = (phi(q**0.5 * z) ** 2 * weight).sum() / weight.sum()
@@ -113,8 +113,8 @@ def _stepwise(chi_1: float, factor: float) -> float:
 EXERCISES = (
     Exercise(
         id="A4.1",
-        title="One step of lengths",
-        statement="Write `next_length(phi, sigma_w, sigma_b, q)`: the length after one more layer, to two per cent.",
+        title="One step of squared lengths",
+        statement="Write `next_length(phi, sigma_w, sigma_b, q)`: the squared length after a layer, to two per cent.",
         solution=next_length,
         cases=_length_cases,
         oracle=_length_known,
@@ -126,15 +126,23 @@ EXERCISES = (
             ),
             "square of the mean": (
                 lambda phi, w, b, q: w**2 * _expected(lambda z: phi(q**0.5 * z)) ** 2 + b**2,
-                "You squared the mean. The length needs the mean of the square.",
+                "You squared the mean. The squared length needs the mean of the square.",
             ),
             "weights not squared": (
                 lambda phi, w, b, q: w * _expected(lambda z: phi(q**0.5 * z) ** 2) + b**2,
                 "σ_w is a standard deviation; variances add, so it enters squared.",
             ),
+            "neither squared": (
+                lambda phi, w, b, q: w * _expected(lambda z: phi(q**0.5 * z) ** 2) + b,
+                "σ_w and σ_b are standard deviations; variances add, so both enter squared.",
+            ),
+            "root": (
+                lambda phi, w, b, q: _length_known(phi, w, b, q) ** 0.5,
+                "You took a root at the end. V(q) is a squared length, as q is.",
+            ),
             "bias not squared": (
                 lambda phi, w, b, q: w**2 * _expected(lambda z: phi(q**0.5 * z) ** 2) + b,
-                "σ_b is a standard deviation; the length gains its square.",
+                "σ_b is a standard deviation; the squared length gains its square.",
             ),
             "bias forgotten": (
                 lambda phi, w, b, q: w**2 * _expected(lambda z: phi(q**0.5 * z) ** 2),
@@ -147,8 +155,8 @@ EXERCISES = (
             "Draw a million z, or sum over a grid with weights exp(−z²/2) that you divide by their sum.",
             "z = torch.randn(10**6); the mean is phi(q**0.5 * z).square().mean().",
         ),
-        buys="Iterate it, and you have the length at every depth without a network.",
-        pointer="For φ(h) = h it is σ_w² q + σ_b².",
+        buys="Iterate it, and you have the squared length at every depth without a network.",
+        pointer="For φ(h) = h it is σ_w² q + σ_b². Off by a few per cent only? Too few samples: draw a million.",
     ),
     Exercise(
         id="A4.2",
@@ -174,6 +182,14 @@ EXERCISES = (
                 lambda J: torch.linalg.svdvals(J).mean() ** 2,
                 "You squared the mean. Square each singular value first.",
             ),
+            "eigenvalues": (
+                lambda J: torch.linalg.eigvals(J).abs().square().mean(),
+                "Eigenvalues are not singular values: take those of JᵀJ, which are the squares.",
+            ),
+            "no transpose": (
+                lambda J: (J @ J).trace() / len(J),
+                "You took the trace of J J. Eigenvalues are not singular values: it should be JᵀJ.",
+            ),
             "mean of the entries": (
                 lambda J: J.square().mean(),
                 "You divided by all n² entries. There are n singular values.",
@@ -189,7 +205,7 @@ EXERCISES = (
             "J.square().sum(), divided by how many singular values there are.",
         ),
         buys="Any layer of any network now has its χ₁, without theory.",
-        pointer="For J = 3 times the identity it is 9.",
+        pointer="For J = [[0, 2], [0, 0]] it is 2.",
     ),
     Exercise(
         id="A4.3",
@@ -223,15 +239,15 @@ EXERCISES = (
             "Repeat sixty times, then return the middle.",
         ),
         buys="You can put a network of any activation on its critical line, if it has one.",
-        pointer="For chi = s²/2 it is √2, ReLU's.",
+        pointer="For chi = s²/2 it is √2, ReLU's. Near, but not there? Halve more often.",
     ),
     Exercise(
         id="A4.4",
         title="How many layers",
         statement="Write `layers_until(chi_1, factor)`: after how many layers a small step is `factor` times as long "
-        "(root mean square; a real number), for χ₁ ≠ 1.",
+        "(root mean square; a real number, negative if it never happens), for χ₁ ≠ 1.",
         solution=layers_until,
-        cases=lambda: [(0.5, 1e-3), (0.94, 0.1), (1.6, 100.0)],
+        cases=lambda: [(0.5, 1e-3), (0.94, 0.1), (1.6, 100.0), (0.5, 4.0)],
         oracle=_stepwise,
         wrong={
             "squared length": (
@@ -245,6 +261,10 @@ EXERCISES = (
             "sign": (
                 lambda chi, factor: -2 * math.log(factor) / math.log(chi),
                 "Right size, wrong sign: both logarithms have the same sign.",
+            ),
+            "no sign": (
+                lambda chi, factor: abs(2 * math.log(factor) / math.log(chi)),
+                "You dropped the sign. Where steps shrink none ever becomes longer: the answer is negative.",
             ),
             "linear": (
                 lambda chi, factor: 2 * (factor - 1) / (chi - 1),

@@ -40,7 +40,7 @@ def _chi(activation: str) -> Tensor:
 
 
 @torch.no_grad()
-def at_point(sigma_w: float, sigma_b: float, depth: int, activation: str = "tanh", seed: int = 0) -> dict[str, Any]:
+def at_point(sigma_w: float, sigma_b: float, depth: int, activation: str = "tanh", seed: int = 2026) -> dict[str, Any]:
     """The circle's image at a depth, the spectrum of Df at one of its points, and squared gradients by layer."""
     grid_w, grid_b, phases, lengths = _diagram(activation)
     where = (int((grid_w - sigma_w).abs().argmin()), int((grid_b - sigma_b).abs().argmin()))
@@ -98,7 +98,7 @@ def draw(data: dict[str, Any], axes: list[Axes]) -> None:
     around = np.linspace(0, 2 * np.pi, 120)
     circle.plot(np.cos(around), np.sin(around), color=style.QUIET, ls=":", lw=1.2)
     circle.plot(*image.T, color=color, lw=1.3)
-    circle.set_title(f"the circle: length $\\times\\,${data['ratio']:.3g}")
+    circle.set_title(f"the circle: arc length $\\times\\,${data['ratio']:.3g}")
     logs = np.clip(data["logs"], FLOOR, None)
     spectrum.set(
         xlim=(FLOOR, 16),
@@ -121,12 +121,12 @@ def draw(data: dict[str, Any], axes: list[Axes]) -> None:
 
 
 def say(data: dict[str, Any]) -> str:
-    """Phase, length, extremes of the spectrum, gradient."""
+    """Phase, arc length, extremes of the spectrum, gradient."""
     largest, least = data["logs"][0], data["logs"][-1]
     small = f"{least:.1f} nats" if np.isfinite(least) else "minus infinity (rank is lost)"
     return (
-        f"{_name(data)}, χ₁ = {data['chi']:.3f}; the circle's image is {data['ratio']:.3g} times as long; log singular "
-        f"values run from {small} to {largest:.1f} nats; the mean squared gradient at layer 0 is "
+        f"{_name(data)}, χ₁ = {data['chi']:.3f}; {WIDTH} units make the circle {data['ratio']:.3g} times as long; log "
+        f"singular values run from {small} to {largest:.1f} nats; the mean squared gradient at layer 0 is "
         f"{data['gradients'][0]:.3g} times that at the end"
     )
 
