@@ -29,12 +29,12 @@ explore("A5")
 # | | |
 # |---|---|
 # | **You will be able to** | split bending from stretching (A5.1); compute curvature by Gauss' equation (A5.2); say which layer made it (A5.3); measure it without derivatives, at kinks too (A5.4); predict its mean from size and two numbers |
-# | **Time** | 70 minutes; `full` computes for 4 to 12 more |
+# | **Time** | 70 minutes; `full` computes for 2 to 5 more |
 # | **You need** | A2: the pullback metric; the chain rule twice (A4's $q^*$, $\chi$ are recalled) |
 # | **Sources** | Gauss 1828; Milnor 1950; Poole et al. 2016; Di Lillo 2025 |
 
 # %% tags=["parameters"]
-profile: str = "fast"     # "full": three times the networks, deeper
+profile: str = "fast"     # "full": deeper, thrice the sheets and loops
 nets: int = 8             # networks behind an interval
 depth: int = 6            # affine maps of every network, at least 3
 width: int = 64           # units of a hidden layer of the sheets
