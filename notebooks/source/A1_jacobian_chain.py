@@ -173,7 +173,7 @@ work = {
 counts = {name: multiplications(run) for name, run in work.items()}
 for name, count in counts.items():
     print(f"{name}: {count:,} multiplications, "
-          f"{count / counts['forward pass']:g} of a forward pass")
+          f"{count / counts['forward pass']:g} × forward pass")
 claim("A1.c2", counts["Df by columns"] / counts["Df by rows"],
       predicted=64 / 10, interval=0.0)
 
