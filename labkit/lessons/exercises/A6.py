@@ -59,7 +59,9 @@ def _by_both_labels(X: Tensor, w: Tensor) -> Tensor:
 
 
 def _rows() -> list[tuple[Any, ...]]:
-    return [(_random(2, 5, seed=5),), (_random(4, 9, seed=6),), (_random(3, 3, seed=7),)]
+    """Small ones, and one whose P × P matrix no machine can hold: 2⁴⁶ numbers."""
+    wide = torch.linspace(-1, 1, 2**23, dtype=torch.float64)[None]
+    return [(_random(2, 5, seed=5),), (_random(4, 9, seed=6),), (_random(3, 3, seed=7),), (wide,)]
 
 
 def _by_singular_values(R: Tensor) -> Tensor:
@@ -93,6 +95,12 @@ def _steps() -> list[tuple[Any, ...]]:
     return made
 
 
+def _length(F: Tensor, g: Tensor, damping: float, measured: float) -> Tensor:
+    """√(vᵀ(F + measured · I)v) of the natural step v with η = 1."""
+    v = natural_step(F, g, 1.0, damping)
+    return (v @ F @ v + measured * (v @ v)).sqrt()
+
+
 def _by_minimising(F: Tensor, g: Tensor, eta: float, damping: float) -> Tensor:
     """The minimum over v of η g·v + ½ vᵀFv + ½ damping |v|², by conjugate gradients."""
     v, residual = torch.zeros_like(g), -eta * g
@@ -121,7 +129,7 @@ EXERCISES = (
         wrong={
             "a sum": (
                 lambda X, w: fisher_logistic(X, w) * len(X),
-                "You added over the samples. Here F is their mean: more photographs, the same matrix.",
+                "You added over the samples. Here F is their mean: the same samples twice, the same matrix.",
             ),
             "no variance": (
                 lambda X, w: X.mT @ X / len(X),
@@ -135,6 +143,11 @@ EXERCISES = (
             "weighed twice": (
                 lambda X, w: X.mT @ (((X @ w).sigmoid() * (1 - (X @ w).sigmoid())).square()[:, None] * X) / len(X),
                 "You squared p (1 − p): that is Euclid's metric of the probabilities. Fisher has it once.",
+            ),
+            "likeliest label": (
+                lambda X, w: X.mT @ ((X @ w).abs().neg().sigmoid().square()[:, None] * X) / len(X),
+                "You gave each sample its likeliest label: an empirical Fisher matrix. Surprise is left out, and F is "
+                "made of it: the model gives both labels, with its own probabilities.",
             ),
             "label one": (
                 lambda X, w: X.mT @ ((1 - (X @ w).sigmoid()).square()[:, None] * X) / len(X),
@@ -152,12 +165,13 @@ EXERCISES = (
             "p = (X @ w).sigmoid(); scale the rows of X by p (1 − p), multiply by X.mT from the left, divide by B.",
         ),
         buys="The same three factors, Jacobian, output metric, Jacobian, make the Fisher matrix of any network.",
-        pointer="For X = [[2.]] and w = [0.] it is [[1.]]: ¼ times 2².",
+        pointer="For X = [[2.]] and w = [½ ln 3], so p = ¾, it is [[0.75]].",
     ),
     Exercise(
         id="A6.2",
         title="The spectrum, from the small side",
-        statement="Write `dual_spectrum(R)`: the n largest eigenvalues of F = RᵀR, descending; `R` is (n, P), n ≤ P.",
+        statement="Write `dual_spectrum(R)`: the n largest eigenvalues of F = RᵀR, descending; `R` is (n, P), n ≤ P. "
+        "One R of the check has a single row of eight million: RᵀR would fit nowhere.",
         solution=dual_spectrum,
         cases=_rows,
         oracle=_by_singular_values,
@@ -171,9 +185,14 @@ EXERCISES = (
                 lambda R: torch.linalg.eigvalsh(R @ R.mT),
                 "Right numbers, the smallest first: eigvalsh sorts so. The largest belongs in front.",
             ),
+            "unsorted": (
+                lambda R: torch.linalg.eigvals(R @ R.mT),
+                "eigvals does not know that the matrix is symmetric: its numbers are complex and in no order. "
+                "Take eigvalsh.",
+            ),
             "all of them": (
                 lambda R: torch.cat([_by_singular_values(R), torch.zeros(R.shape[1] - R.shape[0] + 1, dtype=R.dtype)]),
-                "You gave the zeros too, and to get them you may have built the P × P matrix. The n of R Rᵀ do.",
+                "You gave the zeros too. Only the n largest are asked for.",
             ),
             "a mean": (
                 lambda R: dual_spectrum(R) / len(R),
@@ -181,7 +200,7 @@ EXERCISES = (
             ),
         },
         alternatives=(
-            lambda R: torch.linalg.eigvalsh(R.mT @ R).flip(0)[: len(R)],
+            lambda R: torch.linalg.eigvals(R @ R.mT).real.sort(descending=True).values,
             _by_singular_values,
         ),
         hints=(
@@ -276,6 +295,16 @@ EXERCISES = (
                 lambda F, g, eta, damping: -eta * torch.linalg.solve(F + damping, g),
                 "F + damping adds the number to every entry. Only the diagonal gets it: damping · I.",
             ),
+            "normalised": (
+                lambda F, g, eta, damping: eta * natural_step(F, g, 1.0, damping) / _length(F, g, damping, damping),
+                "The direction is right, but you gave it the length η, in the metric F + damping · I. Here η "
+                "multiplies the step as it is: near a minimum it becomes small.",
+            ),
+            "normalised by F": (
+                lambda F, g, eta, damping: eta * natural_step(F, g, 1.0, damping) / _length(F, g, damping, 0.0),
+                "The direction is right, but you gave it the length η, in the metric F. Here η multiplies the step as "
+                "it is: near a minimum it becomes small.",
+            ),
             "plain": (
                 lambda F, g, eta, damping: -eta * g,
                 "This is the plain gradient step. F does not occur.",
@@ -286,11 +315,12 @@ EXERCISES = (
             _by_minimising,
         ),
         hints=(
-            "The step v makes η g·v + ½ vᵀ(F + damping · I) v least. Set the derivative to zero.",
-            "(F + damping · I) v = −η g: a linear system.",
+            "Lagrange: at the lowest loss of all v with equal vᵀ(F + damping · I) v, the gradients of both, g and "
+            "twice (F + damping · I) v, are parallel.",
+            "They point oppositely, and η sets the length: (F + damping · I) v = −η g, a linear system.",
             "torch.linalg.solve(F + damping * torch.eye(len(g), dtype=F.dtype), g), and what stands before it.",
         ),
         buys="A step that means the same in every choice of units, as long as the damping is 0.",
-        pointer="For F = [[4.]], g = [2.], η = 1, no damping it is [−½].",
+        pointer="For F = [[4.]], g = [1.], η = 1, no damping it is [−¼].",
     ),
 )

@@ -75,7 +75,7 @@ EXPLORERS = {
             Control("samples", (20, 60), 20, "samples"),
         ],
         summary=say_spectrum,
-        snapshot={"width": (32, 256), "sigma_b": (0.0, 0.5)},
+        snapshot={"samples": (20, 60), "sigma_b": (0.5, 0.0)},
         static={"width": (32, 64, 128, 256), "hidden": (1, 2), "sigma_b": (0.0, 0.5), "samples": (20, 60)},
         size=(7.2, 3.6),
     ),
