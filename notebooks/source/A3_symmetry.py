@@ -141,7 +141,7 @@ check("A3.2", felt)       # stuck? hint("A3.2"), solution("A3.2")
 # %% [markdown]
 # ## Measure: invariant by design
 #
-# $G$ is antisymmetric and $T(2\pi) = 1$, so its eigenvalues are $i$ times whole numbers, *degrees*: eigenvectors give coordinates $z_j \mapsto e^{im_jt} z_j$. Degree $m \ge 1$ has $8 - m$; products $z_i \bar z_j$ within it do not change,
+# $G$ is antisymmetric and $T(2\pi) = 1$, so its eigenvalues are $i$ times whole numbers, *degrees*: eigenvectors give coordinates $z_j \mapsto e^{im_jt} z_j$. Degree $m \ge 1$ has $8 - m$ of them; products $z_i \bar z_j$ within it do not change,
 # $7^2 + \dots + 1^2 = 140$ numbers, nor do the 8 of degree 0. Put these 148 before an ordinary network, and train it on upright digits.
 
 # %%
@@ -192,7 +192,7 @@ lines.spectra({"pixels to invariants": spectrum.values[0]},
 # %% [markdown]
 # ## Equivariance: the group acts by isometries
 #
-# A layer that commutes with every $T(t)$ passes the turn on. Any matrix does after a mean over all turns, the next exercise; a nonlinearity does if it scales the part of each degree by a function of its length.
+# A layer that commutes with every $T(t)$ passes the turn on. Any matrix does after a mean over all turns (A3.3); a nonlinearity does if it scales the part of each degree by a function of its length.
 # Stack them: $f(T(t)x) = T(t)f(x)$, 64 numbers to 64.
 
 # %%
@@ -221,8 +221,8 @@ for name, group in (("A3.c3", follow), ("A3.c4", skewed)):
 # %% [markdown]
 # ## Exercise A3.3 · make a matrix respect a symmetry
 #
-# Write `commuting(W, Ts)`: the mean of `W` over a finite group of orthogonal matrices `Ts`, of shape $(K, n, n)$. The result has to commute with each of them. This is the
-# Reynolds operator of linear maps.
+# Write `commuting(W, Ts)`: the mean of `W` over a finite group of orthogonal matrices `Ts`, of shape $(K, n, n)$. The result has to commute with each of them: the
+# Reynolds operator.
 
 # %% tags=["exercise"]
 def commuting(W, Ts):
@@ -298,7 +298,7 @@ intervals.intervals(
 for degrees in (0, 15, 30, 45, 60):
     there, v = (turn.move(a, degrees * torch.pi / 180)
                 for a in (x, steps))
-    say(f"turned, at {degrees}", [sensitivity.relative_stretch(
+    say(f"turned, at {degrees}°", [sensitivity.relative_stretch(
         net.linearize(there), turn.velocity(there), v)
         for net in groups["turned"]])
 
@@ -311,9 +311,9 @@ for degrees in (0, 15, 30, 45, 60):
 #
 # What is in the 54 dimensions of an ordinary network's kernel? Start from the three, let a zero pull, and keep of the pull only the part in the kernel:
 #
-# $$\dot x = P(x)\,(x_{\text{target}} - x), \qquad P(x) \text{ the orthogonal projection on } \ker Df(x).$$
+# $$\dot x = P(x)\,(x_{\text{target}} - x),$$
 #
-# For smooth $f$ of constant rank, $P$ is smooth, and $f$ is constant along this **null curve** (Benfenati & Marta 2022).
+# $P(x)$ the orthogonal projection on it. For smooth $f$ of constant rank, $P$ is smooth, and $f$ is constant along this **null curve** (Benfenati & Marta 2022).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Six pictures of a walk from a three: it fades, two strokes of a zero appear, and the network's answer stays three with the same probability in all of them."}}
 net = groups["upright"][0]
@@ -359,7 +359,7 @@ explore("A3.walk", activation=activation, seed=seed)
 # ## Where it fails
 #
 # Small is not zero. From 64 pixels to a hidden layer of 64 units there is in general no kernel: the singular values fall far, and end above 0. Walk in the span of the 16 smallest as
-# if that were one; it varies smoothly while the 48th and 49th value keep apart. Euler's method with $N$ steps leaves a level set by $O(1/N)$: refine.
+# if that were one; it varies smoothly while the 48th and 49th value keep apart (here by 1.3 %). Euler's method with $N$ steps leaves a level set by $O(1/N)$: refine.
 
 # %%
 counts, goals = [4, 8, 16, 32, 64], torch.cat([ten[:3], ten[4:]])
@@ -377,12 +377,13 @@ exact = torch.stack([drifts(net) for net in groups["upright"]])
 hiddens = [net[:depth - 1] for net in groups["upright"]]
 kept = 3 * width // 4     # 48 of 64
 level = torch.stack([drifts(hidden, rank=kept) for hidden in hiddens])
-walk = null_curve(hiddens[0], three, ten[0], 64, time=3, rank=kept)
-logs = spectra.log_spectrum(hiddens[0].linearize(walk[:, 0])).values
+values = torch.stack([spectra.log_spectrum(hidden.linearize(null_curve(
+    hidden, three, ten[0], 64, time=3, rank=kept)[:, 0])).values
+    for hidden in hiddens]).exp()       # (networks, points, 64)
 print(f"singular values 1, {kept}, {kept + 1}, 64:",
-      *(f"{v:.3g}" for v in logs[0, [0, kept - 1, kept, 63]].exp()))
-gap = 1 - (logs[:, kept] - logs[:, kept - 1]).exp()
-print(f"{kept} and {kept + 1} are {gap.min():.0%} apart, or more")
+      *(f"{v:.3g}" for v in values[0, 0, [0, kept - 1, kept, 63]]))
+gap = 1 - values[..., kept] / values[..., kept - 1]
+print(f"{kept} and {kept + 1}: at least {gap.min():.1%} apart")
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Drift against steps for two walks: in the kernel of the logits it falls with slope minus one, along small singular directions of a hidden layer it levels off."}}
 claim("A3.c7", level[:, -2] / level[:, -1], predicted=2)
@@ -419,7 +420,7 @@ for name, act in (("shift", slide), ("turn", turn)):
     print(f"a small {name}: {ratio:.3f}")
 
 # %% [markdown] tags=["reads"]
-# Untrained as it is, it feels a whole pixel to rounding only, a small shift 0.021: its nonlinearity makes frequencies that the pixels cannot hold. Turns it feels more, 0.242; for those it was not built.
+# Untrained, it feels a whole pixel to rounding only, a small shift 0.021: its nonlinearity makes frequencies that the pixels cannot hold. Turns it feels more, 0.242; for those it was not built.
 
 # %% [markdown]
 # ## Recap
