@@ -88,8 +88,8 @@ MUTANTS = [
     Mutant(
         name="semi-axes are singular values instead of their inverses",
         file="geometry/metric.py",
-        old="semi_axes = torch.stack([longer, largest.rsqrt()], -1) / scale.sqrt()[..., None]",
-        new="semi_axes = 1 / (torch.stack([longer, largest.rsqrt()], -1) / scale.sqrt()[..., None])",
+        old="semi_axes = torch.stack([longer, largest.rsqrt() / s], -1)",
+        new="semi_axes = 1 / torch.stack([longer, largest.rsqrt() / s], -1)",
         test="tests/geometry/test_metric.py::TestEllipse::test_its_axes_lie_on_it",
     ),
     Mutant(

@@ -14,7 +14,7 @@ from torch.nn.functional import relu
 
 from labkit.theory._arguments import COSINE, FINITE, grid
 from labkit.theory._derivatives import Pieces, pieces
-from labkit.theory._gaussian import expectation, pair_expectation
+from labkit.theory._gaussian import expectation, pair_expectation, resolved
 from labkit.theory.activations import Elementwise
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "as_layers",
     "covariance",
     "jumps",
+    "mean_of",
     "mean_square",
     "mean_squared_slope",
 ]
@@ -69,9 +70,14 @@ def jumps(act: Pieces) -> bool:
     return bool(((right - left - climbed).abs() > 1e-8 * (1 + left.abs())).any())
 
 
+def mean_of(function: Elementwise, act: Pieces, q: Tensor) -> Tensor:
+    """E f at h = √q z, f ≥ 0 made of φ; nan where φ oscillates too fast to be integrated."""
+    return torch.where(resolved(function, q, act.kinks), expectation(function, q, act.kinks), torch.nan)
+
+
 def mean_square(act: Pieces, q: Tensor) -> Tensor:
     """E φ² at h = √q z; inf where it leaves float64 within the reach of the Gaussian."""
-    found = expectation(lambda h: act.phi(h) ** 2, q, act.kinks)
+    found = mean_of(lambda h: act.phi(h) ** 2, act, q)
     edge = _REACH * q.detach().sqrt()
     lost = torch.maximum(act.phi(edge).abs(), act.phi(-edge).abs()) > _LARGEST
     return torch.where(found.isnan() & lost, torch.inf, found)
@@ -92,7 +98,7 @@ def mean_squared_slope(act: Pieces, q: Tensor) -> Tensor:
     """E φ'² at h = √q z; inf where φ jumps."""
     if jumps(act):
         return torch.where(q > 0, torch.inf, 0.0).to(q)
-    return expectation(lambda h: act.first(h) ** 2, q, act.kinks)
+    return mean_of(lambda h: act.first(h) ** 2, act, q)
 
 
 def as_layers(layers: Any, **starts: Any) -> Any:

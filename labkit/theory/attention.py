@@ -26,6 +26,7 @@ __all__ = [
 
 _F64 = torch.float64
 _ROUNDING = 1e-7  # of a cosine in float32
+_BALANCED = 1e-15  # |Σx|²/Σ|x|² of tokens that sum to zero but for rounding
 _RANGES = {"correlation": ANY, "alpha": ANY}  # correlations are checked against the number of tokens
 _COLDEST = 300.0  # times grow like e^(2β), which leaves float64 soon after
 _FLOW = {"beta": (0.0, _COLDEST), "cosine": ANY, "start": ANY, "time": (0.0, torch.inf)}
@@ -98,7 +99,7 @@ def uniform_attention(
     log_gain = torch.where(layers == 0, 0.0, layers * log_gain)
     kept = torch.where((layers == 0) | (a_1 == 0), 0.0, -layers * torch.log1p(a_1 / s.square()))
     own, shared = _parts(kept, n, rho)
-    found = torch.where(log_gain.isneginf(), torch.nan, (rho * own + shared) / (own + shared))
+    found = torch.where(log_gain.isneginf(), torch.nan, _correlation(own, shared, rho))
     return TokenMoments((1 + (n - 1) * rho) * log_gain.exp(), (own + shared) * log_gain.exp(), found)
 
 
@@ -122,7 +123,7 @@ def uniform_attention_limit(tokens: object, alpha: object, correlation: object =
     n, scale, rho = grid({"tokens": tokens, "alpha": alpha, "correlation": correlation}, _RANGES)
     rho = _check_tokens(n, rho)
     own, shared = _parts(-scale.square(), n, rho)
-    return (rho * own + shared) / (own + shared)
+    return _correlation(own, shared, rho)
 
 
 def attention_near_rank_one(x: Tensor, query_key: Tensor, value: Tensor) -> Float[Tensor, "batch tokens width"]:
@@ -141,6 +142,7 @@ def attention_near_rank_one(x: Tensor, query_key: Tensor, value: Tensor) -> Floa
         (B, n, d): the differences from their mean after the layer, up to fifth-order terms; differentiable.
 
     Raises:
+        TypeError: If the dtypes are not one floating dtype.
         ValueError: If the shapes do not fit.
 
     Example:
@@ -149,7 +151,16 @@ def attention_near_rank_one(x: Tensor, query_key: Tensor, value: Tensor) -> Floa
         >>> attention_near_rank_one(x, eye, eye)[0, 0] * 1e6
         tensor([0.6632, 0.3266])
     """
-    if x.ndim != 3 or query_key.shape != value.shape or query_key.shape[-2:] != (x.shape[2],) * 2:
+    if not x.is_floating_point() or x.dtype != query_key.dtype or x.dtype != value.dtype:
+        raise TypeError(
+            f"x, query_key and value are {x.dtype}, {query_key.dtype} and {value.dtype}; one floating dtype would do."
+        )
+    if (
+        x.ndim != 3
+        or query_key.ndim not in (2, 3)
+        or query_key.shape != value.shape
+        or query_key.shape[-2:] != (x.shape[2],) * 2
+    ):
         raise ValueError(
             f"x, query_key and value have shapes {tuple(x.shape)}, {tuple(query_key.shape)} and {tuple(value.shape)}; "
             "(B, n, d) and twice (d, d) or (H, d, d) would do."
@@ -212,6 +223,7 @@ def collapse_bound(
     factors = {"beta": beta, "d_qk": d_qk, "heads": heads, "gamma": gamma}
     size, layers, *of_layer = grid({"residual": residual, "depth": depth, **factors})
     b, d, h, g = (check(name, v, v > 0, "positive numbers") for name, v in zip(factors, of_layer, strict=True))
+    check("depth", layers, layers == layers.round(), "whole numbers")
     half = 0.5 * torch.log(4 * g * b * h / d.sqrt())
     reach = size.log() + half  # of ‖res‖ times the root of the constant, which is cubed a layer
     grown = torch.where(reach == 0, 0.0, 3.0**layers * reach)
@@ -308,7 +320,13 @@ def equiangular_cosine(time: object, tokens: object, beta: object, start: object
 
 def _parts(log_kept: Tensor, n: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
     """Of |X|², what the tokens kept of their own and what uniform attention has added, in units of the gain."""
-    return log_kept.exp(), -(1 + (n - 1) * rho) / n * torch.expm1(log_kept)
+    total = 1 + (n - 1) * rho
+    total = torch.where(total <= _BALANCED, 0.0, total)
+    return log_kept.exp(), -total / n * torch.expm1(log_kept)
+
+
+def _correlation(own: Tensor, shared: Tensor, rho: Tensor) -> Tensor:
+    return torch.where(shared == 0, rho, (rho * own + shared) / torch.where(shared == 0, 1.0, own + shared))
 
 
 def _check_tokens(n: Tensor, rho: Tensor, name: str = "correlation") -> Tensor:

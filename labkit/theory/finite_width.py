@@ -27,6 +27,7 @@ __all__ = [
 _F64 = torch.float64
 _WIDEST = 10**9
 _HIGHEST = 1e6  # order of a moment
+_SMALLEST_P_OF_WIDTH = 1e-6  # below, the widths sought leave all that is computed
 _SMALLEST_P = 1e-100  # below, the scale 1/(p n) of a product leaves float64
 
 
@@ -168,6 +169,8 @@ def width_for_leading_order(tolerance: float | int = 0.05, p: float | int = 0.5)
     if not 1e-6 <= tolerance <= 10:
         raise ValueError(f"tolerance={tolerance!r}; a number between 1e-6 and 10 would do.")
     (p,) = _as_probabilities(p, 1)
+    if p < _SMALLEST_P_OF_WIDTH:
+        raise ValueError(f"p={p!r}; a probability of at least 1e-6 would do, for widths grow as 1/p.")
 
     def far(width: int) -> bool:
         mean, variance = factor(width, p).mean_and_variance()
@@ -250,7 +253,7 @@ def expected_breakpoints(
         raise ValueError(f"x0 and x1 have shapes {tuple(x0.shape)} and {tuple(x1.shape)}; both (B, n_0) would do.")
     if not bool((x0.isfinite() & x1.isfinite()).all()):
         raise ValueError("x0 or x1 holds nan or inf; finite points would do.")
-    scale = sigma_w / math.sqrt(x0.shape[1])
+    scale = sigma_w / math.sqrt(x0.shape[1]) if sigma_b > 0 else 1.0  # without biases only directions count
     ends = [torch.nn.functional.pad(scale * x.double(), (0, 1), value=sigma_b) for x in (x0, x1)]
     ends = [end / end.abs().amax(1, keepdim=True) for end in ends]  # no square under- or overflows
     first, last = (end / end.norm(dim=1, keepdim=True) for end in ends)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.theory._gaussian import expectation
-from labkit.theory._kernel_layers import KernelLayer, as_layers, covariance, mean_squared_slope
+from labkit.theory._kernel_layers import KernelLayer, as_layers, covariance, mean_of, mean_squared_slope
 
 __all__ = ["KernelJet", "correlations", "kernel_jet"]
 
@@ -64,7 +64,8 @@ def kernel_jet(layers: Any, q0: Any) -> KernelJet:
 
     Returns:
         The jets, float64, on the device of `q0`. Differentiable in q0, σ and α. nan where C is not defined: past a
-        depth with q = 0 (a contraction to the origin has no angles) or q = inf.
+        depth with q = 0 (a contraction to the origin has no angles) or q = inf, and where φ oscillates too fast to
+        be integrated.
 
     Raises:
         TypeError: For what is no number.
@@ -129,7 +130,7 @@ def _one(layer: KernelLayer, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]
     mean = expectation(act.phi, q, act.kinks)
     slope = _times(layer.weight, mean_squared_slope(act, q))
     if act.smooth:
-        bend = layer.weight * expectation(lambda h: act.second(h) ** 2, q, act.kinks)
+        bend = layer.weight * mean_of(lambda h: act.second(h) ** 2, act, q)
     else:
         bend = torch.where(layer.weight * q > 0, torch.inf, 0.0)
     skip, weight = (0.0, torch.ones_like(q)) if layer.alpha2 is None else (q, layer.alpha2)

@@ -171,8 +171,8 @@ def stable_limit(
         time: t, 1 for α = L^{-1/2} and a² for α = a L^{-1/2}.
 
     Returns:
-        The limit, float64, differentiable; some ten digits. nan where φ grows faster than h and the flow leaves float64
-        before `time`.
+        The limit, float64, differentiable; some ten digits. nan where σ_w² t is so large, or φ so steep, that the steps
+        do not agree within 1e-6.
 
     Raises:
         ValueError: As `residual_path`.
@@ -195,9 +195,13 @@ def stable_limit(
     start = torch.stack([q, c * q, torch.zeros_like(q)])
     ends = [_runge_kutta(flow, start, steps) for steps in _STEPS_OF_FLOW]
     for order in (4, 5):  # Richardson: what the first powers of the step contribute goes
+        near = ends[-1]
         ends = [fine + (fine - coarse) / (2**order - 1) for coarse, fine in itertools.pairwise(ends)]
     (end,) = ends
-    return StableLimit(end[0], (end[1] / end[0]).clamp(-1, 1), end[2])
+    size = torch.stack([end[0], end[0], 1 + end[2]])
+    agree = ((end - near).abs() <= _AGREE * size).all(0)
+    length, cosine, gain = (torch.where(agree, v, torch.nan) for v in (end[0], (end[1] / end[0]).clamp(-1, 1), end[2]))
+    return StableLimit(length, cosine, gain)
 
 
 def tanh_gain_law(depth: Any, sigma_w: Any) -> Tensor:
@@ -281,3 +285,4 @@ def _pre_norm(act: Pieces, w: Tensor, b: Tensor, alpha: Tensor, state: State) ->
 
 _STEPS = {"weights_last": _weights_last, "activation_last": _activation_last, "pre_norm": _pre_norm}
 _STEPS_OF_FLOW = (16, 32, 64)
+_AGREE = 1e-6  # relative, of the last two extrapolations

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labkit.theory._gaussian import expectation
-from labkit.theory._kernel_layers import KernelLayer, as_layers
+from labkit.theory._kernel_layers import KernelLayer, as_layers, mean_of
 
 __all__ = ["relative_bend"]
 
@@ -58,10 +58,10 @@ def _through(
     def average(function: Any) -> Tensor:
         return expectation(function, q, act.kinks)
 
-    slope = average(lambda h: act.first(h) ** 2)
+    slope = mean_of(lambda h: act.first(h) ** 2, act, q)
     value_bend = average(lambda h: h * act.phi(h) * act.first(h)) / q - slope  # E φφ'', after Stein
     if act.smooth:
-        bend = average(lambda h: act.second(h) ** 2)
+        bend = mean_of(lambda h: act.second(h) ** 2, act, q)
         slope_twist = average(lambda h: h * act.first(h) * act.second(h)) / q - bend  # E φ'φ''', alike
         fourth = slope * k_sstt + bend * (2 * k_st**2 + k_tt**2 + q_tt**2 / 4) + slope_twist * k_tt * q_tt
     else:

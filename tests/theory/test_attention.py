@@ -321,3 +321,21 @@ X, EYE = torch.ones(1, 3, 2), torch.eye(2)
 def test_bad_input(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("n", [8, 50, 99, 104])
+def test_tokens_that_sum_to_zero_never_collapse(n: int) -> None:
+    least = -1 / (n - 1)
+    found = attention.uniform_attention(n, 2000, 1.0, correlation=least).correlation
+    assert found.item() == pytest.approx(least, rel=1e-12)
+    assert attention.uniform_attention_limit(n, 1e10, least).item() == pytest.approx(least, rel=1e-12)
+
+
+def test_near_rank_one_wants_one_floating_dtype() -> None:
+    eye = torch.eye(2)
+    with pytest.raises(TypeError, match=r"x, query_key and value are torch\.int64"):
+        attention.attention_near_rank_one(torch.ones(1, 3, 2, dtype=torch.int64), eye, eye)
+    with pytest.raises(ValueError, match=r"\(d, d\) or \(H, d, d\) would do"):
+        attention.attention_near_rank_one(torch.ones(1, 3, 2), eye.expand(2, 2, 2, 2), eye.expand(2, 2, 2, 2))
+    with pytest.raises(ValueError, match=r"depth holds 1\.5; pass whole numbers"):
+        attention.collapse_bound(0.1, 1.5, 1.0, 16)

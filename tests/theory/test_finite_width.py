@@ -344,3 +344,14 @@ ONE = torch.ones(1, 2)
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(("size", "sigma_w"), [(5e-324, 1e-10), (1e30, 1e300)])
+def test_breakpoints_without_biases_know_no_scale(size: float, sigma_w: float) -> None:
+    x = torch.tensor([[size]], dtype=torch.float64)
+    assert finite_width.expected_breakpoints(x, -x, 10, sigma_w, 0.0).item() == pytest.approx(10)
+
+
+def test_widths_of_rare_units_are_refused() -> None:
+    with pytest.raises(ValueError, match="p=1e-100; a probability of at least 1e-6"):
+        finite_width.width_for_leading_order(0.05, 1e-100)

@@ -306,3 +306,17 @@ class TestNetworks:
         # the mean of a logarithm lies below the logarithm of the mean by half its variance
         law = law - torch.tensor([1.0, 0.0, 1.0]).double() * torch.stack(found).var(0) / 2
         assert bool(((mean - law).abs() < 4 * stderr + 0.02 * law.abs() + 0.005).all()), (mean, stderr, law)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_sine_too_fast_to_integrate_has_no_length(branch: str) -> None:
+    path = residual_path(lambda h: torch.sin(300 * h), 2, 1.0, branch=branch)
+    assert path.q[1:].isnan().all()
+    assert path.branch_gain.isnan().all()
+
+
+@pytest.mark.parametrize("sigma_w", [2.0, 4.0, 30.0])
+def test_a_flow_too_steep_for_its_steps_is_nan_or_right(sigma_w: float) -> None:
+    found = stable_limit("relu", sigma_w, c0=0.5)
+    assert found.q.isnan() or found.q.item() == pytest.approx(math.exp(sigma_w**2 / 2), rel=1e-6)
+    assert found.q.isnan() == found.c.isnan() == (sigma_w > 3)
