@@ -19,7 +19,7 @@ Links = Iterable[Tensor | Jacobian]
 Matrices = Float[Tensor, "batch m n"]
 
 TINY = 1e-300  # a divisor for what is zero
-_ROUNDING = 4 * 2.0**-52  # of a row, times the width of the link: what is smaller is taken for noise
+_ROUNDING = 4 * 2.0**-52  # of a row, times the terms of a sum: what is smaller is taken for noise
 
 
 class Jiggle(NamedTuple):
@@ -38,6 +38,15 @@ class Jiggle(NamedTuple):
         return factor[:, None, None], factor.log2()
 
 
+def _rounding(shape: torch.Size, mild: bool) -> float:
+    """Noise relative to a row: n roundings at worst, their root as a rule. Folds for errors judge by the rule.
+
+    A direction between the two is then lost in the fold and kept in the folds beside it, and its error is inf.
+    """
+    n = max(shape[1:])
+    return _ROUNDING * (n**0.5 if mild else n)
+
+
 class Push(NamedTuple):
     """A frame after one link, J X = M 2^exponent; `noise` is what rounding may leave in each row of M."""
 
@@ -51,10 +60,12 @@ class Matrix(NamedTuple):
 
     A: Matrices
     exponent: Float[Tensor, " batch"]
+    mild: bool
 
     def push(self, X: Float[Tensor, "batch n q"]) -> Push:
         """The factor times X."""
-        return Push(self.A @ X, _ROUNDING * max(self.A.shape[1:]) * row_norms(self.A.detach()), self.exponent)
+        noise = _rounding(self.A.shape, self.mild) * row_norms(self.A.detach())
+        return Push(self.A @ X, noise, self.exponent)
 
 
 class Diagonal(NamedTuple):
@@ -85,7 +96,7 @@ class Operator(NamedTuple):
         size = row_norms(M.detach())
         if self.jiggle:
             M = M + torch.finfo(self.J.dtype).eps * size[:, :, None] * _signs(M, self.jiggle)
-        return Push(M, _ROUNDING * max(self.J.shape[1:]) * size, exponent - logarithm)
+        return Push(M, _rounding(torch.Size(self.J.shape), bool(self.jiggle)) * size, exponent - logarithm)
 
 
 def factors(
@@ -109,7 +120,8 @@ def factors(
     if jiggle:
         gauge, logarithm = jiggle.gauge(J)
         A, exponent = A * gauge, exponent - logarithm
-    return [Diagonal(c), Matrix(A, exponent)] if graded else [Matrix(A, exponent)]
+    matrix = Matrix(A, exponent, mild=jiggle is not None)
+    return [Diagonal(c), matrix] if graded else [matrix]
 
 
 def _check_finite(J: Matrices, index: int) -> None:

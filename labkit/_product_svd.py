@@ -149,7 +149,8 @@ def _alive(
 ) -> Bool[Tensor, "batch p"]:
     """Which columns of M diag(c) = Q R diag(c) leave the span of those before them by more than rounding.
 
-    The noise in r_ii is that of column i and, through the coefficients R⁻¹ e_i, of all columns before it.
+    The noise in r_ii is that of column i and, through the coefficients R⁻¹ e_i, of all columns before it; a row's noise
+    is relative to its norm, so by Cauchy and Schwarz the norm of the coefficients bounds what they add.
     """
     p, reach = R.shape[-2], _reach(Q, noise)
     diagonal = R.diagonal(dim1=-2, dim2=-1).abs()
@@ -157,7 +158,7 @@ def _alive(
     alive = standing > 1
     if (standing < _DOUBTFUL).any():
         blocked = R[:, :, :p] + torch.diag_embed((~alive).to(R) / TINY)
-        alive = alive & (reach > (inverse_triangular(blocked).abs() / c[:, :p, None]).sum(-2))
+        alive = alive & (reach > column_norms(inverse_triangular(blocked) / c[:, :p, None]))
     return alive
 
 

@@ -153,7 +153,8 @@ def log_spectrum(
 
     All depths come from one pass. Rank is decided link by link: a direction is lost where what a link leaves of it is
     no larger than rounding in the rows of that link, so a value far below all others is kept as long as each link
-    keeps it. Differentiable in the Jacobians where the values are finite and simple.
+    keeps it; where that is less than rounding at its worst but more than as a rule, `error` is inf. Differentiable
+    in the Jacobians where the values are finite and simple.
 
     Args:
         lin: the chain at x; `lin.mT` gives the spectra of the suffixes.

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from labkit import Linearization
+from labkit import Chain, Linearization
 from labkit.geometry import spectra
 
 F64 = torch.float64
@@ -204,6 +204,27 @@ class TestNumericalRank:
         lin = Linearization(links)
         assert spectra.log_spectrum(lin, depths=range(1, 6)).rank.eq(4).all()
         assert spectra.log_volume(lin, depths=range(1, 6)).isneginf().all()
+
+    @pytest.mark.parametrize("least", [1e-12, 1e-13])
+    def test_a_small_value_of_one_dense_link_is_kept_or_in_doubt(self, least: float) -> None:
+        s, log_s = Source(6), torch.ones(64, dtype=F64)
+        log_s[-1] = least
+        links = torch.stack([s.orthogonal(64) * log_s @ s.orthogonal(64) for _ in range(10)])
+        spec = spectra.log_spectrum(Linearization([links]))
+        last, error = spec.values[:, -1], spec.error[:, -1]
+        lost = last.isneginf()
+        assert error[lost].isinf().all()
+        assert ((last - math.log(least)).abs() < 3 * error + 1e-3)[~lost].all()
+        assert lost.any() == (least < 1e-12)
+
+    def test_values_of_a_transformer_block_are_kept_or_in_doubt(self) -> None:
+        for seed in range(5):
+            torch.manual_seed(seed)
+            block = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu", batch_first=True).double().eval()
+            spec = spectra.log_spectrum(Chain([block]).linearize(torch.randn(1, 8, 8, dtype=F64)))
+            certain = spec.values[0, spec.error[0].isfinite()]
+            assert spec.values[0, :54].isfinite().all()
+            assert certain.isneginf().sum() == 8  # LayerNorm's, one a token
 
     def test_centring(self) -> None:
         s = Source(5)
