@@ -51,7 +51,7 @@ device: str = "cpu"       # "cuda" on a machine with an NVIDIA GPU
 full = setup(profile, seed, device)
 torch.set_default_dtype(torch.float64)
 repeats, widest = (3 * nets, 1024) if full else (nets, widest)
-widths = [M for M in (64, 128, 256, 512, 1024) if M <= widest]
+widths = [2**k for k in range(6, 11) if 2**k <= widest]
 data = datasets.digits(device=device)
 x, y = data.test.inputs[:100], data.test.labels[:100]
 
@@ -382,7 +382,10 @@ families = {
 # %%
 at, back = torch.tensor([0.3, 1.2], device=device), torch.func.jacrev
 for name, (surface, family) in families.items():
-    F = back(back(lambda z: kl_divergence(family(at), family(z))))(at)
+    def kl(z, law=family):
+        return kl_divergence(law(at), law(z))
+
+    F = back(back(kl))(at)
     jet = Chain([surface]).jet(at[None])
     off = (jet.first[0].mT @ jet.first[0] - F).abs().max()
     K = curvature.scalar_curvature(jet).item() / 2
