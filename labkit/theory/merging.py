@@ -122,7 +122,7 @@ def curvature_price(jet: KernelJet) -> Tensor:
 
     Returns:
         (L, *grid), ≥ 2; inf at kinks, nan for a linear layer without bias, which has nothing to pay. For nearly linear
-        layers digits go as p + χ - 1 does: its absolute error is some 1e-15.
+        layers digits go as p + χ - 1 does, whose absolute error is some 1e-15, and nan where none is left.
 
     References:
         Derived in this course, from p + χ - 1 = Σ_{k≥2} (k-1) w_k and γ = Σ k(k-1) w_k.
@@ -133,8 +133,9 @@ def curvature_price(jet: KernelJet) -> Tensor:
         tensor([4.2820, 2.1498], dtype=torch.float64)
     """
     excess = jet.p + jet.chi - 1
+    price = jet.gamma / excess
     # a linear map leaves rounding here, whose ratio would be a number
-    return torch.where((excess <= 4e-15) & (jet.gamma <= 1e-14), torch.nan, jet.gamma / excess)
+    return torch.where((excess <= 4e-15) & (jet.gamma <= 1e-14) | (price < 2 - 1e-3), torch.nan, price)
 
 
 def smooth_gap_law(gamma: Any, depth: Any) -> Tensor:

@@ -238,6 +238,11 @@ class TestPrice:
         assert math.isnan(found[1])
         assert found[2] == math.inf
 
+    @pytest.mark.parametrize("q0", [1e-16, 1e-18, 1e-20])
+    def test_layers_so_nearly_linear_that_no_digit_is_left(self, q0: float):
+        found = curvature_price(kernel_jet([("tanh", 1.0, 0.0)], q0)).item()
+        assert math.isnan(found)
+
 
 @pytest.mark.statistical
 def test_networks_stay_between_the_bounds(critical):
