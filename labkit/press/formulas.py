@@ -82,6 +82,8 @@ def _spaced(made: str) -> str:
     """The same with the spaces of TeX: latex2mathml takes ± and ∼ for letters, and `var` for an operator."""
     ElementTree.register_namespace("", _MATHML)
     root = ElementTree.fromstring(made)
+    for power in list(root.iter(f"{{{_MATHML}}}msup")):
+        _set_primes(power)
     for parent in list(root.iter()):
         kind = parent.tag.removeprefix(f"{{{_MATHML}}}")
         for child in list(parent):
@@ -89,6 +91,22 @@ def _spaced(made: str) -> str:
         if kind in ("mrow", "math", "mtd", "mstyle"):
             _separate_words(parent)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _set_primes(power: ElementTree.Element) -> None:
+    """Primes at full size beside their letter: the font has raised them already, and raised again they are specks."""
+    base, script = power
+    signs = list(script) if script.tag == f"{{{_MATHML}}}mrow" else [script]
+    if not signs or not set(signs[0].text or "x") <= set("′″‴"):
+        return
+    prime, rest = signs[0], signs[1:]
+    prime.tag, prime.attrib = f"{{{_MATHML}}}mo", {"lspace": "0", "rspace": "0"}
+    if not rest:
+        power.tag, power[:] = f"{{{_MATHML}}}mrow", [base, prime]
+        return
+    primed, left = (ElementTree.Element(f"{{{_MATHML}}}mrow") for _ in range(2))
+    primed[:], left[:] = [base, prime], rest
+    power[:] = [primed, left]
 
 
 def _mend(leaf: ElementTree.Element, inside_limits: bool) -> None:
