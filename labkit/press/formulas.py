@@ -70,7 +70,8 @@ def formula(latex: str, block: bool = False) -> str:
     from latex2mathml.converter import convert
 
     try:
-        made = str(convert(latex.strip(), display="block" if block else "inline"))
+        braced = re.sub(r"\\math(bb|cal|frak)\s+(\w)", r"\\math\1{\2}", latex.strip())  # else no browser draws it
+        made = str(convert(braced, display="block" if block else "inline"))
     except Exception as error:  # latex2mathml has a dozen of its own
         raise MathError(f"the formula ${latex}$ cannot be set ({type(error).__name__}).") from None
     if left := re.search(r">\s*(\\[A-Za-z]+)", made):

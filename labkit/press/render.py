@@ -4,6 +4,7 @@ Explorers become sliders with embedded pictures; everything else is text, a pict
 """
 
 import base64
+import copy
 import html
 import mimetypes
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mistune
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from pygments import highlight  # type: ignore[import-untyped]
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
@@ -47,7 +49,7 @@ def lesson_html(notebook: Any, lesson_id: str, folder: Path, default: bool, expl
         elif cell.cell_type == "code":
             pieces.append(_code(cell.source) if cell.source.strip() else "")
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-            pieces += [_output(output, alt, explorer) for output in cell.outputs]
+            pieces += [_output(output, alt, explorer) for output in _joined(cell)]
     return "\n".join(piece for piece in pieces if piece)
 
 
@@ -84,6 +86,13 @@ def _code(source: str) -> str:
 
 def _pre(text: str, kind: str) -> str:
     return f'<pre class="{kind}" tabindex="0">{html.escape(_ANSI.sub("", text)).rstrip()}</pre>'
+
+
+def _joined(cell: Any) -> list[Any]:
+    """The outputs, with what was printed in one go in one piece, however often the kernel flushed."""
+    coalesce: Any = CoalesceStreamsPreprocessor
+    whole, _ = coalesce().preprocess_cell(copy.deepcopy(cell), {}, 0)
+    return list(whole.outputs)
 
 
 def _output(output: Any, alt: str, explorer: Callable[..., str]) -> str:

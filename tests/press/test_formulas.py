@@ -32,6 +32,7 @@ def test_a_block_is_displayed() -> None:
     [(r"z \sim N", "<mo>∼</mo>"), (r"a \pm b", "<mo>±</mo>"), (r"\partial f", "<mi>∂</mi>"), (r"\sqrt{x}", "<msqrt>"),
      (r"\log x", '<mi>log</mi><mspace width="0.167em" />'), (r"\operatorname{var} h", "<mi>var</mi><mspace"),
      (r"\max_i x", "<msub><mi>max</mi><mi>i</mi></msub>"), (r"\mathbb{R}^n", "<mi>ℝ</mi>"),
+     (r"\mathbb E\varphi", "<mi>𝔼</mi>"),
      (r"1/n", '<mo lspace="0" rspace="0">/</mo>'), ("C''(1)", '<mi>C</mi><mo lspace="0" rspace="0">″</mo></mrow>'),
      (r"\varphi'^4", '<mo lspace="0" rspace="0">′</mo></mrow><mrow><mn>4</mn>'), ("x^2", "<msup><mi>x</mi><mn>2</mn>")],
 )  # fmt: skip

@@ -160,6 +160,14 @@ def _shown(**outputs: Any) -> str:
     return lesson_html(nbformat.v4.new_notebook(cells=[cell]), "A1", Path("/"), True, lambda *_: "")
 
 
+def test_what_was_printed_in_one_go_is_one_piece() -> None:
+    lines = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("one\n", "two\n")]
+    cell = nbformat.v4.new_code_cell("x = 1", outputs=lines)
+    made = lesson_html(nbformat.v4.new_notebook(cells=[cell]), "A1", Path("/"), True, lambda *_: "")
+    assert "one\ntwo</pre>" in made
+    assert len(cell.outputs) == 2
+
+
 def test_every_kind_of_output_is_shown_safely() -> None:
     stream = _shown(output_type="stream", name="stdout", text="a < b \x1b[31mred\x1b[0m")
     assert "a &lt; b red" in stream
