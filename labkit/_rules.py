@@ -5,7 +5,7 @@ Any other link runs as it is and is differentiated automatically, also where it 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -54,9 +54,15 @@ def kind_of(link: Link) -> Any:
     """What rules are kept under: the `forward` of a module, the identity of a function, None for a hooked module."""
     if isinstance(link, nn.Module):
         hooked = link._forward_hooks or link._forward_pre_hooks
-        own = type(link).__call__ is nn.Module.__call__ and getattr(type(link), "_conv_forward", None) in _CONVOLUTIONS
-        return getattr(link.forward, "__func__", None) if own and not hooked else None
+        kind: Any = type(link)  # mypy doubts that a class can be hashed
+        return None if hooked or not _calls_forward(kind) else getattr(link.forward, "__func__", None)
     return id(link)
+
+
+@cache
+def _calls_forward(kind: type[nn.Module]) -> bool:
+    """Whether a module of this kind does what its `forward` says; asked several times a link, so answered once."""
+    return kind.__call__ is nn.Module.__call__ and getattr(kind, "_conv_forward", None) in _CONVOLUTIONS
 
 
 def is_elementwise(link: Link) -> bool:
