@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from labkit.plots import style
+from labkit.plots._measured import powers
 from labkit.plots._numbers import array
 
 __all__ = ["critical_lines", "heat", "maps", "phase_diagram", "through_depth"]
@@ -43,8 +44,7 @@ def through_depth(
     for ax, word, (name, curves) in zip(axes[0], words, panels.items(), strict=True):
         ax.set(xlabel=word, yscale="log" if log else "linear")
         if log:  # the text font has no minus
-            ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
-            ax.yaxis.set_minor_formatter("")
+            powers(ax.yaxis)
         ax.set_title(name, size=10)
         for phase, (samples, prediction) in curves.items():
             table = array(samples)
