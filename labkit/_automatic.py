@@ -91,7 +91,8 @@ def pull_automatically(link: Link, h: Tensor, rows: Tensor, chunk_size: int | No
             pullback = _pullback(link, h)
             return _over_columns(pullback, rows, chunk_size)
         except (RuntimeError, NotImplementedError):  # what functorch cannot trace, plain autograd can
-            return torch.stack([_pull_once(link, h, row) for row in rows.unbind(-1)], -1)
+            keep = is_tracked(link, h, rows)
+            return torch.stack([_pull_once(link, h, row, keep) for row in rows.unbind(-1)], -1)
 
 
 def _pullback(link: Link, h: Tensor) -> Link:
@@ -121,8 +122,7 @@ def _over_columns(function: Link, columns: Tensor, chunk_size: int | None) -> Te
     return mapped.movedim(0, -1)
 
 
-def _pull_once(link: Link, h: Tensor, row: Tensor) -> Tensor:
-    keep = is_tracked(link, h, row)
+def _pull_once(link: Link, h: Tensor, row: Tensor, keep: bool) -> Tensor:
     with torch.enable_grad():
         entry = h if h.requires_grad else h.detach().requires_grad_()
         out = link(entry)
@@ -138,7 +138,7 @@ def _agrees(link: Link, h: Tensor, columns: Tensor, pushed: Tensor) -> bool:
         weights = torch.cos(torch.arange(1, columns.shape[-1] + 1, device=h.device)).to(h.dtype)
         row = torch.sin(torch.arange(1, pushed.shape[1] + 1, device=h.device)).to(h.dtype).expand(h.shape[0], -1)
         v, image = columns.detach() @ weights, pushed.detach() @ weights
-        pulled = _pull_once(link, h.detach(), row)
+        pulled = _pull_once(link, h.detach(), row, keep=False)
         one, other = (row * image).double(), (pulled * v).double()
         tolerance = 1e3 * torch.finfo(h.dtype).eps * (one.abs().sum(-1) + other.abs().sum(-1))
         return bool(((one.sum(-1) - other.sum(-1)).abs() <= tolerance).all())
